@@ -1,0 +1,46 @@
+"""Metadata of the package; build system and tool settings are in pyproject.toml."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+# TensorFlow is needed only by the `tfds` source and the `tfdata` feed, which import it when they
+# run. It is installed where a wheel exists, so that the CIFAR and SVHN configs work at once.
+TENSORFLOW = [
+    "tensorflow-cpu>=2.20; platform_system == 'Linux' and platform_machine == 'x86_64'"
+    " and python_version < '3.14'",
+    "tensorflow>=2.20; (platform_system != 'Linux' or platform_machine != 'x86_64')"
+    " and python_version < '3.14'",
+    "tensorflow-datasets>=4.9.9",
+    "importlib_resources",  # tensorflow-datasets 4.9.10 imports it without asking for it
+]
+
+setup(
+    name="ltssl_jax",
+    version="0.1.0",
+    description="Long-tailed semi-supervised image classification in JAX",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=find_packages(include=["ltssl_jax*"]),
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30,<1",
+        "ml-collections>=1.0",
+        "chex>=0.1.90",
+        "absl-py>=2.1",
+        "numpy>=2.0",
+        "pillow>=10",
+        "rich>=13",
+        "scikit-learn>=1.4",
+        *TENSORFLOW,
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]"],
+        "tpu": ["jax[tpu]"],
+        "test": ["pytest>=8", "imbalanced-learn>=0.12", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["ltssl-train = ltssl_jax.main:cli"]},
+)
