@@ -4,7 +4,8 @@ Shape letters: `B` labeled batch, `U` unlabeled batch, `S` strong views, `K` cla
 `N` size of a set, `H W C` image. Inside a step the batch letters mean one device's share.
 """
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -22,6 +23,14 @@ class InputError(ValueError):
     The message names the thing, the value found and the remedy. Commands print it without a
     traceback; every other exception is a bug.
     """
+
+    @classmethod
+    def unknown(cls, what: str, word: str, known: Iterable[str]) -> "InputError":
+        """Says that `what` has no `word`, which known word is nearest, and lists them all."""
+        known = sorted(known)
+        close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.4)
+        hint = f"; did you mean {close[0]!r}?" if close else ";"
+        return cls(f"{what} {word!r} is unknown{hint} known: {', '.join(known)}")
 
 
 # --- what a feed hands to a step: indices, and images unless they already live on the device -----
@@ -215,7 +224,20 @@ class Method(Protocol):
         """Says which views to forward and returns the named per-example terms."""
 
     def predict(self, state: PyTree, network: Network, images: Images, epoch: Array) -> Array:
-        """Returns scores `[B, K]` in evaluation mode; `epoch` is that of the last update."""
+        """Returns logits `[B, K]` in evaluation mode; `epoch` is that of the last update."""
+
+    def scored_by(self, epoch: int) -> str:
+        """Says in a few words which head `predict` reads after `epoch`, for tables."""
+
+
+class Views(Protocol):
+    """A recipe of augmentations: uint8 images to float32 views, inside the compiled step."""
+
+    def __call__(self, raw: RawBatch, resident: Resident, key: Array, step: Array) -> Batch:
+        """Looks up and augments the images of one step; one key per example."""
+
+    def evaluation(self, images: Array) -> Array:
+        """Normalizes `[..., H, W, C]` uint8 images."""
 
 
 # --- what is remembered ---------------------------------------------------------------------------

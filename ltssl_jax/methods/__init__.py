@@ -1,0 +1,58 @@
+"""One file, one paper. `make("foo")` finds `methods/foo.py`; there is no registry to edit."""
+
+import dataclasses
+import importlib
+import pkgutil
+from typing import Any
+
+from ltssl_jax.core import InputError, Method
+
+
+def names() -> tuple[str, ...]:
+    """Lists the methods that are files of this package."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
+
+
+def find(name: str) -> type[Method]:
+    """Returns the class that the file of a method declares as its `METHOD`.
+
+    Args:
+      name: a file of this package, or the dotted path of any importable module (`my_lab.foo`).
+
+    Raises:
+      InputError: there is no such file, or it declares no `METHOD`.
+    """
+    path = name if "." in name else f"{__name__}.{name}"
+    if "." not in name and name not in names():
+        raise InputError.unknown("method", name, names())
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not path.startswith(error.name):
+            raise  # the file exists and imports something that does not
+        raise InputError(
+            f"method {name!r}: there is no module {error.name!r}; put its folder on PYTHONPATH"
+        ) from error
+    if not hasattr(module, "METHOD"):
+        raise InputError(f"method {name!r}: {module.__file__} has no line `METHOD = <class>`")
+    return module.METHOD
+
+
+def make(name: str, **hyper_parameters: Any) -> Method:
+    """Builds a method from its name and hyper-parameters; a nested `dict(name=…)` is built too.
+
+    Raises:
+      InputError: an unknown method or hyper-parameter; the message names the nearest one.
+    """
+    method = find(name)
+    known = [field.name for field in dataclasses.fields(method)]
+    for field in hyper_parameters:
+        if field not in known:
+            raise InputError.unknown(f"hyper-parameter of method {name!r}:", field, known)
+    return method(**{field: _built(value) for field, value in hyper_parameters.items()})
+
+
+def _built(value: Any) -> Any:
+    is_method = isinstance(value, dict) and "name" in value
+    return make(**value) if is_method else value

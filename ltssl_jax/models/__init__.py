@@ -1,0 +1,48 @@
+"""Networks: images to features and logits. A backbone knows no method, and the reverse."""
+
+import inspect
+
+import jax.numpy as jnp
+
+from ltssl_jax.core import Head, InputError
+from ltssl_jax.models.network import Network
+from ltssl_jax.models.small_cnn import SmallCNN
+from ltssl_jax.models.wide_resnet import WideResNet
+
+BACKBONES = {"wide_resnet": WideResNet, "small_cnn": SmallCNN}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def make(
+    name: str,
+    *,
+    num_classes: int,
+    heads: tuple[Head, ...],
+    axis_name: str | None = None,
+    dtype: str = "float32",
+    **hyper_parameters,
+) -> Network:
+    """Builds a network by name.
+
+    Args:
+      name: `"wide_resnet"` or `"small_cnn"`.
+      num_classes: K.
+      heads: what the method needs on top of the features.
+      axis_name: device axis over which batch statistics are taken; None keeps them per device.
+      dtype: `"float32"` or `"bfloat16"` computation; parameters and statistics are float32.
+      **hyper_parameters: fields of the backbone, e.g. `depth=28, width=2`.
+
+    Raises:
+      InputError: an unknown name, dtype or field.
+    """
+    if name not in BACKBONES:
+        raise InputError.unknown("model", name, BACKBONES)
+    if dtype not in DTYPES:
+        raise InputError.unknown("model.dtype", dtype, DTYPES)
+    backbone = BACKBONES[name]
+    known = set(inspect.signature(backbone).parameters) - {"parent", "name", "axis_name", "dtype"}
+    for field in hyper_parameters:
+        if field not in known:
+            raise InputError.unknown(f"field of model {name!r}:", field, known)
+    body = backbone(axis_name=axis_name, dtype=DTYPES[dtype], **hyper_parameters)
+    return Network(body, tuple(heads), num_classes)

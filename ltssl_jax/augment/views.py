@@ -1,0 +1,248 @@
+"""Named recipes: which operations make the weak and the strong views of a data set.
+
+An example's views depend on its image and on (key, stream, step, slot), on nothing else: not on the
+other examples, nor on how the batch is spread over devices.
+"""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ltssl_jax import core
+from ltssl_jax.augment import colour, geometry, randaugment
+from ltssl_jax.core import Array, Images, InputError
+
+LABELED, UNLABELED = 0, 1  # names of the streams in the keys
+
+
+# --- random operations: batched images and uniforms [B, draws] -> images --------------------------
+
+
+class Op(NamedTuple):
+    """A random operation: `draws` uniforms per example, and what it makes of images with them."""
+
+    draws: int
+    apply: Callable[[Images, Array], Images]
+
+
+def _crop(images, uniforms):
+    padding = images.shape[1] // 8
+    top, left = _below(uniforms, 2 * padding + 1).T
+    return geometry.crop(images, top, left, padding=padding)
+
+
+def _flip(images, uniforms):
+    return geometry.flip(images, uniforms[:, 0] < 0.5)
+
+
+def _cutout(images, uniforms, *, fraction):
+    """Zeroes a square, centred anywhere, whose side is a fraction of the height."""
+    height, width, channels = images.shape[1:]
+    side = int(height * fraction)
+    top = _below(uniforms[:, 0], height) - side // 2
+    left = _below(uniforms[:, 1], width) - side // 2
+    zeros = jnp.zeros(channels)
+    return geometry.fill_box(
+        images, top=top, left=left, bottom=top + side, right=left + side, colour=zeros
+    )
+
+
+def _jiggle(images, uniforms):
+    """Turns (25 degrees), shears (0.3), scales (15 %) and shifts (1.5 pixels of 8) at once."""
+    height, width = images.shape[1:3]
+    turn, shear, scale, right, down = (2 * uniforms - 1).T
+    one, zero = jnp.ones_like(shear), jnp.zeros_like(shear)
+    slant = jnp.stack([one, 0.3 * shear, zero, one], axis=-1).reshape(-1, 2, 2)
+    linear = jnp.matmul(geometry.rotation(25 * turn), slant, precision="highest")
+    linear /= (1 + 0.15 * scale)[:, None, None]
+    affine = geometry.about_centre(linear, height=height, width=width)
+    shift = 1.5 * height / 8 * jnp.stack([right, down], axis=-1)
+    return geometry.warp_bilinear(images, affine.at[:, :, 2].add(shift))
+
+
+def _contrast(images, uniforms):
+    grey = colour.mean_luma(images)[:, None, None, None]
+    return colour.blend(grey, images, 0.6 + 0.8 * uniforms[:, 0])
+
+
+def _below(uniforms, bound):
+    """Turns uniforms into integers in `[0, bound)`."""
+    return jnp.floor(uniforms * bound).astype(jnp.int32)
+
+
+def _rand_augment(*, num_ops, level):
+    apply = functools.partial(randaugment.rand_augment, num_ops=num_ops, level=level)
+    return Op(num_ops * randaugment.DRAWS_PER_OP, apply)
+
+
+CROP, FLIP = Op(2, _crop), Op(1, _flip)
+JIGGLE, CONTRAST = Op(5, _jiggle), Op(1, _contrast)
+
+
+def _cut(fraction):
+    return Op(2, functools.partial(_cutout, fraction=fraction))
+
+
+# --- recipes --------------------------------------------------------------------------------------
+
+
+class View(NamedTuple):
+    """Operations on uint8 images, and operations on the normalized float32 images, in order."""
+
+    pixels: tuple[Op, ...] = ()
+    normalized: tuple[Op, ...] = ()
+
+    @property
+    def draws(self) -> int:
+        """Number of uniforms an example needs."""
+        return sum(op.draws for op in self.pixels + self.normalized)
+
+
+class Recipe(NamedTuple):
+    """How the two kinds of views are made."""
+
+    weak: View
+    strong: View
+
+
+# Sizes in pixels follow the height of the images.
+RECIPES = {
+    # Stomach-ache/TRAS, dataset/fix_cifar10.py; at height 32: crop padding 4, cutout of 16.
+    "tras": Recipe(
+        weak=View((CROP, FLIP)),
+        strong=View((_rand_augment(num_ops=3, level=4 / 30), CROP, FLIP), (_cut(1 / 2),)),
+    ),
+    # Small grey images whose meaning changes when mirrored; at height 8: shift by 1, cutout of 3.
+    "digits": Recipe(weak=View((CROP,)), strong=View((JIGGLE, CONTRAST), (_cut(3 / 8),))),
+    "none": Recipe(weak=View(), strong=View()),
+}
+
+
+def make(
+    recipe: str, *, needs: core.Needs, mean: tuple[float, ...], std: tuple[float, ...]
+) -> "Views":
+    """Builds the function that turns raw batches into views.
+
+    Args:
+      recipe: a name in `RECIPES`.
+      needs: what the method asks for; `needs.strong` views of each unlabeled image are made.
+      mean, std: per channel, or one number for all, of images scaled to `[0, 1]`.
+
+    Returns:
+      A `Views`.
+
+    Raises:
+      InputError: for an unknown recipe.
+    """
+    if recipe not in RECIPES:
+        near = difflib.get_close_matches(recipe, RECIPES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"unknown augmentation recipe {recipe!r}; {hint}known: {sorted(RECIPES)}")
+    return Views(RECIPES[recipe], needs.strong, tuple(mean), tuple(std))
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Makes the views of one step, on the device, inside the compiled step.
+
+    Attributes:
+      recipe: the operations.
+      num_strong: strong views of each unlabeled image.
+      mean, std: per channel, or one number for all.
+    """
+
+    recipe: Recipe
+    num_strong: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(
+        self, raw: core.RawBatch, resident: core.Resident, key: Array, step: Array
+    ) -> core.Batch:
+        """Makes the weak view of all images and the strong views of the unlabeled ones.
+
+        Args:
+          raw: the two streams of the step.
+          resident: the images of streams that bring only indices.
+          key: the JAX key of the run's pixels.
+          step: int32, number of updates finished.
+
+        Returns:
+          A batch of normalized float32 views.
+
+        Raises:
+          InputError: if mean, std and the images' channels do not fit together.
+        """
+        weak, strong = self.recipe
+        labeled = _look_up(raw.labeled, resident.labeled)
+        unlabeled = _look_up(raw.unlabeled, resident.unlabeled)
+        labeled_uniforms = _uniforms(key, LABELED, step, raw.labeled.slot, weak.draws)
+        uniforms = _uniforms(
+            key, UNLABELED, step, raw.unlabeled.slot, weak.draws + self.num_strong * strong.draws
+        )
+        for_weak, for_strong = jnp.split(uniforms, [weak.draws], axis=1)
+        return core.Batch(
+            labeled=core.Labeled(
+                image=self._apply(weak, labeled, labeled_uniforms),
+                label=raw.labeled.label,
+                index=raw.labeled.index,
+            ),
+            unlabeled=core.Unlabeled(
+                weak=self._apply(weak, unlabeled, for_weak),
+                strong=self._strong(unlabeled, for_strong),
+                index=raw.unlabeled.index,
+            ),
+        )
+
+    def evaluation(self, images: Images) -> Images:
+        """Normalizes uint8 images `[..., H, W, C]` to float32, without augmentation."""
+        return self._normalize(images)
+
+    def _strong(self, images, uniforms):
+        if not self.num_strong:
+            return ()
+        # All strong views in one batch, so that their operations are compiled once.
+        stacked = jnp.concatenate([images] * self.num_strong)
+        uniforms = jnp.concatenate(jnp.split(uniforms, self.num_strong, axis=1))
+        views = self._apply(self.recipe.strong, stacked, uniforms)
+        return tuple(jnp.split(views, self.num_strong))
+
+    def _apply(self, view, images, uniforms):
+        images, uniforms = _run(view.pixels, images, uniforms)
+        return _run(view.normalized, self._normalize(images), uniforms)[0]
+
+    def _normalize(self, images):
+        channels = images.shape[-1]
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, channels):
+            raise InputError(
+                f"images have {channels} channels, but mean has {len(self.mean)} and std "
+                f"{len(self.std)} values; give one value per channel, or one for all"
+            )
+        shape = (1,) * (images.ndim - 1) + (-1,)
+        mean, std = jnp.array(self.mean).reshape(shape), jnp.array(self.std).reshape(shape)
+        return (images / jnp.float32(255) - mean) / std
+
+
+def _look_up(stream, resident):
+    return resident[stream.index] if stream.image is None else stream.image
+
+
+def _uniforms(key, stream, step, slot, draws):
+    """Draws `[B, draws]` float32 in `[0, 1)`, in one block per example."""
+    key = jax.random.fold_in(jax.random.fold_in(key, stream), step)
+    bits = jax.vmap(lambda slot: jax.random.bits(jax.random.fold_in(key, slot), (draws,)))(slot)
+    # 24 bits are what float32 holds: the largest uniform stays below 1.
+    return (bits >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+def _run(ops, images, uniforms):
+    """Applies operations in order, each with its share of the uniforms; returns what is left."""
+    for op in ops:
+        share, uniforms = jnp.split(uniforms, [op.draws], axis=1)
+        images = op.apply(images, share)
+    return images, uniforms

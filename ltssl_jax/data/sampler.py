@@ -1,0 +1,65 @@
+"""The order of examples as a pure function of the step.
+
+A fresh permutation per epoch, computed from `(seed, stream, epoch)` alone: starting at step `k` is
+the same as skipping `k` steps, so a checkpoint holds no iterator, and every host computes the same
+global batch.
+"""
+
+import functools
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from ltssl_jax.core import InputError
+
+
+def indices(
+    size: int, batch_size: int, *, seed: int, stream: str, drop_last: bool = False
+) -> Callable[[int], np.ndarray]:
+    """Returns the function from a step to the examples of its global batch.
+
+    Each epoch visits every example once. A batch may straddle two epochs, unless `drop_last`: then
+    an epoch is `size // batch_size` full batches and the rest of its permutation goes unused.
+
+    Args:
+      size: number of examples.
+      batch_size: examples per step, over all hosts.
+      seed: at least 0.
+      stream: name of the stream; two streams with one seed are ordered independently.
+      drop_last: as above; what PyTorch loaders with `drop_last=True` do.
+
+    Returns:
+      Step (int, at least 0) to `[batch_size]` int64 in `[0, size)`; safe to call from threads.
+
+    Raises:
+      InputError: a number is out of range, or no full batch fits into an epoch.
+    """
+    _check(size, batch_size, seed, stream, drop_last)
+    epoch_length = size // batch_size * batch_size if drop_last else size
+    slots = np.arange(batch_size)
+
+    # Two entries: a batch that straddles two epochs needs both.
+    @functools.lru_cache(maxsize=2)
+    def permutation(epoch: int) -> np.ndarray:
+        entropy = (seed, zlib.crc32(stream.encode()), epoch)
+        bits = np.random.Philox(np.random.SeedSequence(entropy))
+        return np.random.Generator(bits).permutation(size)
+
+    def batch(step: int) -> np.ndarray:
+        epoch, offset = np.divmod(step * batch_size + slots, epoch_length)
+        visited = range(epoch[0], epoch[-1] + 1)
+        return np.concatenate([permutation(e)[offset[epoch == e]] for e in visited])
+
+    return batch
+
+
+def _check(size, batch_size, seed, stream, drop_last) -> None:
+    for name, value, low in (("size", size, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if value < low:
+            raise InputError(f"{name} of the {stream} stream is {value}; give at least {low}")
+    if drop_last and batch_size > size:
+        raise InputError(
+            f"the {stream} set has {size} images, fewer than one batch of {batch_size}, and "
+            "drop_last leaves out partial batches; set data.drop_last=False or lower the batch size"
+        )

@@ -1,0 +1,56 @@
+"""Image-classification sets of TensorFlow Datasets, by name: `cifar10`, `cifar100`, `svhn_cropped`.
+
+Any set with the splits `train` and `test` and the features `image` (uint8) and `label` will do. The
+images are decoded once, at loading, and kept in memory; larger sets belong in folders.
+"""
+
+import numpy as np
+from PIL import Image
+
+from ltssl_jax.core import InputError
+from ltssl_jax.data.sources.base import Records, Source, fit, import_tensorflow, in_memory
+
+
+def load(*, name: str, root: str, image_size: int, download: bool) -> Source:
+    """Reads the set `name` from `root`, or from where TensorFlow Datasets keeps it by default.
+
+    Raises:
+      InputError: the set is unknown or not there, or does not have images and labels as above.
+    """
+    builder = _builder(name, root, download)
+    height, width, channels = builder.info.features["image"].shape
+    if not image_size and None in (height, width, channels):
+        raise InputError(
+            f"the images of {name} differ in size; set data.image_size, for example to 32"
+        )
+    shape = (image_size or height, image_size or width, channels or 3)
+    return Source(
+        name=name,
+        train=_read(builder, "train", shape),
+        test=_read(builder, "test", shape),
+        class_names=tuple(builder.info.features["label"].names),
+    )
+
+
+def _builder(name: str, root: str, download: bool):
+    if not name:
+        raise InputError("data.name is empty; the source 'tfds' needs one, such as cifar10")
+    import_tensorflow("the source 'tfds'")
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=root or None)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise InputError(
+            f"data.name is {name!r}, which TensorFlow Datasets does not know; "
+            "see https://www.tensorflow.org/datasets/catalog for the names"
+        ) from error
+    if download:
+        builder.download_and_prepare()
+    elif not builder.is_prepared():
+        raise InputError(
+            f"data set {name!r} is not in {builder.data_dir}; download it with "
+            "--config.data.download=True, or read images from a directory with "
+            "--config.data.source=folder --config.data.root=DIR"
+        )
+    return builder

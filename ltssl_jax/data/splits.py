@@ -1,0 +1,253 @@
+"""Long-tailed labeled and unlabeled subsets of a training set, as plain index arrays.
+
+Class `k` of `K` keeps `n_k` labeled and `m_k` unlabeled images. Published protocols differ in four
+ways, each of which is an argument of `long_tailed` and changes what a number can be compared with:
+
+- where `M_1`, the unlabeled images of the most frequent class, comes from: given outright, or from
+  the share of labeled images;
+- how the unlabeled classes are distributed (`unlabeled_shape`). "Uniform" means two things: `M_1`
+  images *per class* (`uniform_max`; ACR, SimPro, CCL) or `M_1 / K` (`uniform_mean`; USB, CPE);
+- whether the labeled images occur again among the unlabeled ones (`overlap`);
+- whether the first images of each class are taken, the same for every seed, or a shuffle of them.
+"""
+
+import hashlib
+import math
+import numbers
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltssl_jax.core import InputError
+
+SHAPES = ("consistent", "reversed", "uniform_max", "uniform_mean", "all_rest")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint uses of the images of a training set.
+
+    Attributes:
+      labeled: `[N_l]` int64 positions in the training set, class by class.
+      unlabeled: `[N_u]` int64 positions, class by class, then the images of unknown class.
+      validation: `[N_v]` int64 positions, in neither of the two.
+      is_labeled: `[N_u]` bool, this unlabeled row is in the labeled set, too.
+      labeled_counts: `[K]` int64, labeled images of each class.
+      unlabeled_counts: `[K]` int64, unlabeled rows of each known class; for reports only.
+      fingerprint: SHA-256 of the three position arrays; equal splits, and only they, share it.
+    """
+
+    labeled: np.ndarray
+    unlabeled: np.ndarray
+    validation: np.ndarray
+    is_labeled: np.ndarray
+    labeled_counts: np.ndarray
+    unlabeled_counts: np.ndarray
+    fingerprint: str
+
+
+def long_tailed_counts(num_max: float, imbalance_ratio: float, num_classes: int) -> np.ndarray:
+    """Computes exponentially decaying class counts, most frequent class first.
+
+    `int(num_max * imbalance_ratio ** (-k / (K - 1)))` for every class `k` but the last, which gets
+    `int(num_max / imbalance_ratio)`; `int` truncates. This form, in float64, gives the integers of
+    the released code of the field in every standard setting.
+
+    Args:
+      num_max: images of the most frequent class, at least 1; need not be whole.
+      imbalance_ratio: largest over smallest count, at least 1; 1 gives equal counts.
+      num_classes: `K`, at least 2.
+
+    Returns:
+      `[K]` int64.
+
+    Raises:
+      InputError: a value is out of its range.
+    """
+    _check("num_max", num_max, 1)
+    _check("imbalance_ratio", imbalance_ratio, 1)
+    _check("num_classes", num_classes, 2, whole=True)
+    last = num_classes - 1
+    counts = [int(num_max * imbalance_ratio ** (-k / last)) for k in range(last)]
+    return np.array([*counts, int(num_max / imbalance_ratio)], np.int64)
+
+
+def long_tailed(
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    num_max: int,
+    imbalance_ratio: float,
+    unlabeled_num_max: int = 0,
+    label_fraction: float = 0.0,
+    unlabeled_imbalance_ratio: float = 0.0,
+    unlabeled_shape: str = "consistent",
+    labeled_counts: Sequence[int] = (),
+    unlabeled_counts: Sequence[int] = (),
+    overlap: bool = False,
+    shuffle: bool = False,
+    permute_classes: bool = False,
+    validation_per_class: int = 0,
+    seed: int = 0,
+) -> Split:
+    """Splits a training set into long-tailed labeled and unlabeled subsets.
+
+    Args:
+      labels: `[N]` int; -1 marks an unknown class: such images all join the unlabeled set.
+      num_classes: `K`.
+      num_max: `N_1`, labeled images of the most frequent class.
+      imbalance_ratio: of the labeled set.
+      unlabeled_num_max: `M_1`; 0 derives it from `label_fraction`.
+      label_fraction: `r` in (0, 1) with `M_1 = (1 - r) / r * N_1`; 0 if `M_1` is given.
+      unlabeled_imbalance_ratio: of the unlabeled set; 0 means that of the labeled set.
+      unlabeled_shape: one of `SHAPES`; "all_rest" takes whatever remains, without `M_1`.
+      labeled_counts: `K` counts by class, in place of `num_max` and `imbalance_ratio`.
+      unlabeled_counts: `K` counts by class, in place of every other `unlabeled_*`.
+      overlap: the labeled images are unlabeled images as well, in addition to `m_k` others.
+      shuffle: permute each class by `seed`; otherwise its first images are taken.
+      permute_classes: let `seed` choose which class is how frequent (not for explicit counts).
+      validation_per_class: images held out from the end of each class.
+      seed: used by the two permutations only.
+
+    Raises:
+      InputError: a value is out of range, or a class has too few images.
+    """
+    _check("seed", seed, 0, whole=True)
+    _check("validation_per_class", validation_per_class, 0, whole=True)
+    labeled = long_tailed_counts(num_max, imbalance_ratio, num_classes)
+    rank = _generator(seed, "ranks").permutation(num_classes) if permute_classes else slice(None)
+    labeled = _explicit("labeled_counts", labeled_counts, num_classes, labeled[rank])
+    classes, unknown = _class_positions(labels, num_classes)
+    if unlabeled_shape == "all_rest" or len(unlabeled_counts):
+        rest = np.array([len(positions) for positions in classes]) - labeled - validation_per_class
+        unlabeled = rest.clip(min=0)
+    else:
+        maximum = _unlabeled_max(num_max, unlabeled_num_max, label_fraction)
+        ratio = unlabeled_imbalance_ratio or imbalance_ratio
+        unlabeled = _unlabeled_shape(unlabeled_shape, maximum, ratio, num_classes)[rank]
+    unlabeled = _explicit("unlabeled_counts", unlabeled_counts, num_classes, unlabeled)
+    _check_fits(classes, labeled, unlabeled, validation_per_class)
+    if shuffle:
+        classes = [_generator(seed, "images", k).permutation(c) for k, c in enumerate(classes)]
+    return _cut(classes, unknown, labeled, unlabeled, validation_per_class, overlap)
+
+
+def _unlabeled_max(num_max, unlabeled_num_max, label_fraction) -> float:
+    if (unlabeled_num_max == 0) == (label_fraction == 0):
+        raise InputError(
+            f"unlabeled_num_max is {unlabeled_num_max} and label_fraction is {label_fraction}; "
+            "set exactly one of them and leave the other at 0"
+        )
+    if unlabeled_num_max != 0:
+        _check("unlabeled_num_max", unlabeled_num_max, 1)
+        return unlabeled_num_max
+    if not 0 < label_fraction < 1:
+        raise InputError(
+            f"label_fraction is {label_fraction}; give a fraction between 0 and 1, "
+            "such as 0.4 where 40 % of the images are labeled"
+        )
+    # 0.4 is no binary fraction: (1 - 0.4) / 0.4 * 200 lies just below 300 and would be truncated.
+    return round((1 - label_fraction) / label_fraction * num_max, 6)
+
+
+def _unlabeled_shape(shape, num_max, imbalance_ratio, num_classes) -> np.ndarray:
+    _check("unlabeled_imbalance_ratio", imbalance_ratio, 1)
+    match shape:
+        case "consistent":
+            return long_tailed_counts(num_max, imbalance_ratio, num_classes)
+        case "reversed":
+            return long_tailed_counts(num_max, imbalance_ratio, num_classes)[::-1]
+        case "uniform_max":
+            return np.full(num_classes, int(num_max), np.int64)
+        case "uniform_mean":
+            return np.full(num_classes, int(num_max / num_classes), np.int64)
+    raise InputError(f"unlabeled_shape is {shape!r}; choose one of {', '.join(SHAPES)}")
+
+
+def _class_positions(labels, num_classes) -> tuple[list[np.ndarray], np.ndarray]:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"labels have shape {labels.shape} and type {labels.dtype}; give one integer per image"
+        )
+    if labels.size and not (-1 <= labels.min() and labels.max() < num_classes):
+        raise InputError(
+            f"labels run from {labels.min()} to {labels.max()} for {num_classes} classes; "
+            f"number the classes from 0 to {num_classes - 1}, or -1 where unknown"
+        )
+    return [np.flatnonzero(labels == k) for k in range(num_classes)], np.flatnonzero(labels == -1)
+
+
+def _check_fits(classes, labeled, unlabeled, validation) -> None:
+    if not labeled.all():
+        raise InputError(
+            f"class {int(np.argmin(labeled))} would have no labeled image; "
+            "raise num_max or lower imbalance_ratio"
+        )
+    wanted = labeled + unlabeled + validation
+    for k, (positions, want) in enumerate(zip(classes, wanted, strict=True)):
+        if want > len(positions):
+            raise InputError(
+                f"class {k} has {len(positions)} images but the split asks for {want} "
+                f"(labeled {labeled[k]} + unlabeled {unlabeled[k]} + validation {validation}); "
+                "lower num_max, unlabeled_num_max or validation_per_class, "
+                "or raise imbalance_ratio or label_fraction"
+            )
+
+
+def _cut(classes, unknown, num_labeled, num_unlabeled, num_validation, overlap) -> Split:
+    labeled, unlabeled, validation = [], [], []
+    for positions, n, m in zip(classes, num_labeled, num_unlabeled, strict=True):
+        labeled.append(positions[:n])
+        unlabeled.append(positions[0 if overlap else n : n + m])
+        validation.append(positions[len(positions) - num_validation :])
+    unlabeled_counts = np.array([len(positions) for positions in unlabeled], np.int64)
+    arrays = {
+        "labeled": np.concatenate(labeled),
+        "unlabeled": np.concatenate([*unlabeled, unknown]),
+        "validation": np.concatenate(validation),
+    }
+    if arrays["unlabeled"].size == 0:
+        raise InputError(
+            "no image is left for the unlabeled set; lower num_max or set overlap=True"
+        )
+    return Split(
+        **arrays,
+        is_labeled=np.isin(arrays["unlabeled"], arrays["labeled"]),
+        labeled_counts=num_labeled,
+        unlabeled_counts=unlabeled_counts,
+        fingerprint=_fingerprint(arrays),
+    )
+
+
+def _fingerprint(arrays) -> str:
+    digest = hashlib.sha256()
+    for name, positions in arrays.items():
+        digest.update(f"{name} {positions.size} ".encode())
+        digest.update(positions.astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _explicit(name, counts, num_classes, default) -> np.ndarray:
+    if not len(counts):
+        return default
+    if len(counts) != num_classes:
+        raise InputError(f"{name} has {len(counts)} entries; give one per class, {num_classes}")
+    for count in counts:
+        _check(f"an entry of {name}", count, 0, whole=True)
+    return np.array(counts, np.int64)
+
+
+def _check(name, value, low, *, whole=False) -> None:
+    kind = numbers.Integral if whole else numbers.Real
+    number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < low:
+        what = "a whole number" if whole else "a number"
+        raise InputError(f"{name} is {value!r}; give {what} of at least {low}")
+
+
+def _generator(seed: int, stream: str, item: int = 0) -> np.random.Generator:
+    entropy = (seed, zlib.crc32(stream.encode()), item)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))

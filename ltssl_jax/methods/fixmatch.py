@@ -1,0 +1,99 @@
+"""FixMatch, plain or aware of the class prior.
+
+Sohn et al.: "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence",
+NeurIPS 2020, arXiv:2001.07685. Confident guesses on the weak view are labels for the strong view.
+
+Long-tailed variants of the literature are settings:
+- `labeled_tau=1` is what tables call FixMatch+LA: logit-adjusted loss on the labeled batch, plain
+  pseudo-labels (Menon et al., arXiv:2007.07314, as DASO's authors combine them).
+- `pseudo_label_tau=1` corrects the pseudo-labels by the prior, `softmax(z - tau log pi)`, as the
+  first head of TRAS and of ACR does.
+
+Differs from the official code: nothing known. Its views share one batch-norm pass
+(`forward_mode="joint"`); the TRAS and ABC line runs one pass per view (`"separate"`), and two
+strong views (`num_strong=2`).
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jax.nn import softmax
+
+from ltssl_jax.core import InputError, Loss, Needs, Term
+from ltssl_jax.losses.classification import cross_entropy
+from ltssl_jax.losses.consistency import pseudo_label
+from ltssl_jax.losses.margins import log_prior, logit_adjusted_cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class FixMatch:
+    """Pseudo-labels from the weak view, learned on the strong views.
+
+    Attributes:
+      threshold: confidence from which a pseudo-label counts.
+      unlabeled_weight: weight of the consistency term.
+      labeled_tau: logit-adjustment strength of the labeled loss; 0 is plain cross entropy.
+      pseudo_label_tau: prior correction of the pseudo-labels; 0 leaves them as they are.
+      num_strong: strong views per unlabeled image.
+      forward_mode: `"joint"` or `"separate"` batch-norm passes (weak, labeled, strong views).
+    """
+
+    threshold: float = 0.95
+    unlabeled_weight: float = 1.0
+    labeled_tau: float = 0.0
+    pseudo_label_tau: float = 0.0
+    num_strong: int = 1
+    forward_mode: str = "joint"
+
+    def __post_init__(self):
+        if self.forward_mode not in ("joint", "separate"):
+            raise InputError.unknown(
+                "method.forward_mode", self.forward_mode, ("joint", "separate")
+            )
+
+    @property
+    def needs(self):
+        """One head, `num_strong` strong views."""
+        return Needs(strong=self.num_strong)
+
+    def init(self, problem):
+        """Returns the log prior `[K]`."""
+        return log_prior(problem.labeled_counts)
+
+    def loss(self, log_pi, forward, batch, ctx):
+        """Forwards all views, together or one by one."""
+        views = (batch.unlabeled.weak, batch.labeled.image, *batch.unlabeled.strong)
+        joint = self.forward_mode == "joint"
+        outputs = forward.jointly(*views) if joint else [forward(view) for view in views]
+        weak, labeled, *strong = [output.logits["base"] for output in outputs]
+        terms, monitors = self.terms(
+            log_pi, labeled, stop_gradient(weak), jnp.stack(strong), batch.labeled.label
+        )
+        return Loss(terms, log_pi, monitors)
+
+    def terms(self, log_pi, labeled, weak, strong, labels):
+        """The method on logits: labeled `[B, K]`, weak `[U, K]`, strong `[S, U, K]`."""
+        probs = softmax(weak - self.pseudo_label_tau * log_pi[None, :])
+        pseudo_labels, mask = pseudo_label(probs, self.threshold)
+        consistency = jnp.stack([mask * cross_entropy(view, pseudo_labels) for view in strong])
+        supervised = logit_adjusted_cross_entropy(labeled, labels, log_pi, tau=self.labeled_tau)
+        return {
+            "supervised": Term(supervised),
+            "consistency": Term(consistency, self.unlabeled_weight),
+        }, {"mask/base": mask}
+
+    def predict(self, log_pi, network, images, epoch):
+        """Logits of the one head."""
+        return network(images).logits["base"]
+
+    def scored_by(self, epoch):
+        """Names the head that `predict` reads."""
+        return "head base"
+
+
+METHOD = FixMatch
+EXAMPLES = (
+    FixMatch(),
+    FixMatch(0.2, labeled_tau=1.0, pseudo_label_tau=1.0, num_strong=2, forward_mode="separate"),
+)

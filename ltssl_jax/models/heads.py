@@ -1,0 +1,64 @@
+"""Classifiers and projections on top of the backbone's features; methods ask for them by name."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ltssl_jax.core import Array, Head, InputError
+
+# Xavier-normal weights and zero bias, as the TRAS and ABC authors initialize their classifiers.
+XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
+
+
+class LinearHead(nn.Module):
+    """`features @ W + b`."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """Maps `[B, D]` to `[B, size]` float32."""
+        return nn.Dense(self.size, kernel_init=XAVIER_NORMAL, name="dense")(features)
+
+
+class CosineHead(nn.Module):
+    """Cosine similarity of features and class weights, in [-1, 1] (LDAM, arXiv:1906.07413)."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """Maps `[B, D]` to `[B, size]` float32."""
+        kernel = self.param("kernel", XAVIER_NORMAL, (features.shape[-1], self.size))
+        return _unit(features, -1) @ _unit(kernel, 0)
+
+
+class MlpHead(nn.Module):
+    """One hidden layer of the features' width: the usual projection for contrastive losses."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """Maps `[B, D]` to `[B, size]` float32."""
+        hidden = nn.Dense(features.shape[-1], kernel_init=XAVIER_NORMAL, name="hidden")(features)
+        return nn.Dense(self.size, kernel_init=XAVIER_NORMAL, name="output")(nn.relu(hidden))
+
+
+KINDS = {"linear": LinearHead, "cosine": CosineHead, "mlp": MlpHead}
+
+
+def make(head: Head, num_classes: int) -> nn.Module:
+    """Builds the module that a method's `Head` describes.
+
+    Raises:
+      InputError: `head.kind` is unknown.
+    """
+    if head.kind not in KINDS:
+        raise InputError.unknown(f"kind of head {head.name!r}:", head.kind, KINDS)
+    return KINDS[head.kind](size=num_classes if head.size is None else head.size)
+
+
+def _unit(x: Array, axis: int) -> Array:
+    # The floor is inside the root: the gradient stays finite at zero.
+    norm = jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(x), axis, keepdims=True), 1e-24))
+    return x / norm

@@ -1,0 +1,145 @@
+"""Mapping one per-device step over devices: `pmap` by default, `shard_map` or `jit` by name.
+
+The state has no leading device axis under any of them, so checkpoints are the same and moving from
+one to another is a config value. On several hosts `shard_map` is the one to take: `pmap` converts
+host-local arrays to global ones at every call.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ltssl_jax.core import InputError, PyTree
+
+AXIS = "data"
+MODES = ("pmap", "shard_map", "jit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """How a step meets the devices.
+
+    Attributes:
+      mode: `"pmap"`, `"shard_map"` or `"jit"`.
+      devices: all devices of the run, those of a process next to each other.
+    """
+
+    mode: str
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def axis(self) -> str | None:
+        """Name of the mapped axis inside a step; None where the step sees the global batch."""
+        return None if self.mode == "jit" else AXIS
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of the run, over all processes."""
+        return len(self.devices)
+
+    @functools.cached_property
+    def _local(self) -> list[jax.Device]:
+        return [d for d in self.devices if d.process_index == jax.process_index()]
+
+    @functools.cached_property
+    def _mesh(self) -> Mesh:
+        # pmap sees the devices of its own process; the others see all of them.
+        return Mesh(np.asarray(self._local if self.mode == "pmap" else self.devices), (AXIS,))
+
+    def replicate(self, tree: PyTree) -> PyTree:
+        """Copies a tree (donation forbids aliases) and places it on every device.
+
+        Placing with the step's own axis name saves a second compilation.
+        """
+        return jax.device_put(jax.tree.map(jnp.copy, tree), NamedSharding(self._mesh, P()))
+
+    def shard(self, batch: PyTree) -> PyTree:
+        """Spreads this process's rows `[n, ...]` of a batch over its devices."""
+        if self.mode == "pmap":
+            count = len(self._local)
+            return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+        sharding = NamedSharding(self._mesh, P(AXIS))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
+        )
+
+    def map(self, step: Callable, *, donate_state: bool = True) -> Callable:
+        """Compiles `step(state, batch, resident)`; state and resident are replicated."""
+        donate = (0,) if donate_state else ()
+        if self.mode == "pmap":
+            return jax.pmap(
+                step,
+                AXIS,
+                in_axes=(None, 0, None),
+                out_axes=None,
+                devices=self._devices_for_pmap(),
+                donate_argnums=donate,
+            )
+        if self.mode == "shard_map":
+            # check_vma=False: otherwise gradients of replicated weights arrive already summed.
+            step = jax.shard_map(
+                step,
+                mesh=self._mesh,
+                in_specs=(P(), P(AXIS), P()),
+                out_specs=P(),
+                check_vma=False,
+            )
+        return jax.jit(step, donate_argnums=donate)
+
+    def _devices_for_pmap(self) -> list[jax.Device] | None:
+        # None on several processes: naming devices there must include every process's.
+        return self._local if jax.process_count() == 1 else None
+
+    def check_batch(self, name: str, size: int) -> None:
+        """Refuses a global batch that does not divide among the devices.
+
+        Raises:
+          InputError: names the batch, its size and the number of devices.
+        """
+        if size < self.num_devices or size % self.num_devices:
+            lower, upper = (size // self.num_devices * self.num_devices, self.num_devices)
+            nearest = max(lower, upper)
+            raise InputError(
+                f"{name} is {size}, which does not divide among {self.num_devices} devices;"
+                f" use a multiple of {self.num_devices} such as {nearest}, or fewer devices"
+                " (parallel.num_devices)"
+            )
+
+
+def make(mode: str = "pmap", *, num_devices: int = 0) -> Runner:
+    """Chooses devices and how to map over them.
+
+    Args:
+      mode: `"pmap"`, `"shard_map"` or `"jit"`.
+      num_devices: over all processes; 0 takes every device there is.
+
+    Raises:
+      InputError: an unknown mode, more devices than there are, or a part of a pod.
+    """
+    if mode not in MODES:
+        raise InputError.unknown("parallel.mode", mode, MODES)
+    devices = [d for p in range(jax.process_count()) for d in jax.local_devices(process_index=p)]
+    if num_devices < 0 or num_devices > len(devices):
+        raise InputError(
+            f"parallel.num_devices is {num_devices}, but {describe(devices)} found;"
+            f" set it to at most {len(devices)}, or to 0 for all"
+        )
+    if num_devices and num_devices < len(devices) and jax.process_count() > 1:
+        raise InputError(
+            f"parallel.num_devices is {num_devices} of {len(devices)} on {jax.process_count()}"
+            " processes; a run on several processes uses all devices: set it to 0"
+        )
+    return Runner(mode, tuple(devices[: num_devices or len(devices)]))
+
+
+def describe(devices: list[jax.Device] | tuple[jax.Device, ...]) -> str:
+    """Says what the devices are, e.g. `2 cpu devices (no accelerator)`."""
+    kinds = sorted({d.device_kind for d in devices})
+    note = " (no accelerator)" if {d.platform for d in devices} == {"cpu"} else ""
+    return f"{len(devices)} {', '.join(kinds)} device{'s' * (len(devices) != 1)}{note}"

@@ -1,0 +1,105 @@
+"""Runs views through the network, threading batch statistics in the method's own order.
+
+In which order, and in which groups, do views update batch normalization? It is usually an accident
+and it changes accuracy. Here it is the order of the calls that a method makes.
+"""
+
+import zlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ltssl_jax.core import Array, Ema, Images, Outputs, PyTree
+
+
+class NetworkForward:
+    """The `core.Forward` of one trace: remembers each view by identity, so asking again is free.
+
+    Pass the batch's own arrays: a slice of one is a new view. Never call it inside `lax.cond`,
+    `scan` or `vmap`.
+
+    Attributes:
+      batch_stats: the running statistics after the passes made so far.
+    """
+
+    def __init__(self, model: nn.Module, params: PyTree, batch_stats: PyTree, ema: Ema):
+        self.batch_stats = batch_stats
+        self._model, self._params, self._ema = model, params, ema
+        self._seen: dict[int, tuple[Images, Outputs]] = {}  # the view is kept: no id is reused
+
+    def __call__(self, images: Images) -> Outputs:
+        """Forwards `[B, H, W, C]` in a pass of its own, in training mode."""
+        return self.jointly(images)[0]
+
+    def jointly(self, *views: Images) -> tuple[Outputs, ...]:
+        """Forwards the views not seen yet in one pass that shares batch statistics."""
+        new = [view for view in views if id(view) not in self._seen]
+        if new:
+            outputs = self._train(jnp.concatenate(new) if len(new) > 1 else new[0])
+            self._seen |= {id(v): (v, o) for v, o in zip(new, _split(outputs, new), strict=True)}
+        return tuple(self._seen[id(view)][1] for view in views)
+
+    def head(self, name: str, features: Array) -> Array:
+        """Applies one head to features `[B, D]`."""
+        return self._model.apply({"params": self._params}, name, features, method="head")
+
+    def teacher(self, images: Images) -> Outputs:
+        """EMA weights, running statistics, no gradient."""
+        return lax.stop_gradient(evaluate(self._model, self._ema, images))
+
+    def _train(self, images: Images) -> Outputs:
+        variables = {"params": self._params, "batch_stats": self.batch_stats}
+        outputs, updated = self._model.apply(variables, images, True, mutable=["batch_stats"])
+        self.batch_stats = updated.get("batch_stats", self.batch_stats)
+        return outputs
+
+
+def evaluate(model: nn.Module, weights: Ema, images: Images) -> Outputs:
+    """Forwards `[B, H, W, C]` with running statistics."""
+    variables = {"params": weights.params, "batch_stats": weights.batch_stats}
+    return model.apply(variables, images, False)
+
+
+def _split(outputs: Outputs, views: list[Images]) -> list[Outputs]:
+    ends = [sum(view.shape[0] for view in views[: i + 1]) for i in range(len(views))]
+    return [
+        jax.tree.map(lambda x, start=end - view.shape[0], end=end: x[start:end], outputs)
+        for view, end in zip(views, ends, strict=True)
+    ]
+
+
+class AxisDevices:
+    """The `core.Devices` of one mapped axis; with `axis=None` a device sees the global batch."""
+
+    def __init__(self, axis: str | None):
+        self.axis = axis
+
+    def mean(self, tree: PyTree) -> PyTree:
+        """Averages over the devices, without gradient."""
+        return self._apply(lambda x: lax.pmean(x, self.axis), tree)
+
+    def sum(self, tree: PyTree) -> PyTree:
+        """Sums over the devices, without gradient."""
+        return self._apply(lambda x: lax.psum(x, self.axis), tree)
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """Concatenates the devices' batches along axis 0, without gradient."""
+        return self._apply(lambda x: lax.all_gather(x, self.axis, tiled=True), tree)
+
+    def _apply(self, collective, tree: PyTree) -> PyTree:
+        tree = lax.stop_gradient(tree)
+        return tree if self.axis is None else jax.tree.map(collective, tree)
+
+
+class ExampleKeys:
+    """The `core.Rng` of one step."""
+
+    def __init__(self, key: Array):
+        self._key = key
+
+    def per_example(self, stream: str, index: Array) -> Array:
+        """One key per example `[B]`, from the stream's name and the example's index `[B]`."""
+        key = jax.random.fold_in(self._key, zlib.crc32(stream.encode()))
+        return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)

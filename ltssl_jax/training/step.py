@@ -1,0 +1,127 @@
+"""The train step and the evaluation step: pure, written once, for one device of any number."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from ltssl_jax.core import (
+    Array,
+    Context,
+    EvalBatch,
+    Method,
+    Problem,
+    PyTree,
+    RawBatch,
+    Resident,
+    TrainState,
+    Views,
+)
+from ltssl_jax.evaluation import confusion
+from ltssl_jax.losses.reduce import reduce_terms
+from ltssl_jax.training.ema import Averaging
+from ltssl_jax.training.forward import AxisDevices, ExampleKeys, NetworkForward, evaluate
+from ltssl_jax.training.optim import Optimizer
+
+TrainStep = Callable[[TrainState, RawBatch, Resident], tuple[TrainState, dict[str, Array]]]
+EvalStep = Callable[[TrainState, EvalBatch, Array | None], Array]
+
+
+def make_train_step(
+    method: Method,
+    model: nn.Module,
+    optimizer: Optimizer,
+    problem: Problem,
+    views: Views,
+    *,
+    averaging: Averaging,
+    seed: int,
+    axis: str | None,
+) -> TrainStep:
+    """Returns a pure `(state, raw batch, resident images) -> (state, metrics)`.
+
+    The order is fixed here: gradient, optimizer, EMA, shrink. Metrics are averages over the
+    devices; `loss` is the sum of the `loss/…` contributions.
+
+    Args:
+      method: gives the terms.
+      model: the network.
+      optimizer: from `optim.make`.
+      problem: facts of the run.
+      views: makes the float views from raw uint8 images.
+      averaging: how the EMA follows.
+      seed: of augmentation and of the method's randomness.
+      axis: name of the mapped device axis, or None where one program sees the global batch.
+    """
+    devices = AxisDevices(axis)
+
+    def train_step(state: TrainState, raw: RawBatch, resident: Resident):
+        root = jax.random.key(seed)
+        view_key, method_key = (jax.random.fold_in(root, world) for world in (0, 1))
+        batch = views(raw, resident, view_key, state.step)
+        rng = ExampleKeys(jax.random.fold_in(method_key, state.step))
+        ctx = Context(state.step, state.step // problem.steps_per_epoch, rng, devices)
+
+        def objective(params):
+            forward = NetworkForward(model, params, state.batch_stats, state.ema)
+            loss = method.loss(state.method_state, forward, batch, ctx)
+            total, contributions = reduce_terms(loss.terms, devices)
+            return total, (contributions, loss, forward.batch_stats)
+
+        (total, aux), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        contributions, loss, batch_stats = aux
+        metrics = _metrics(total, contributions, loss.monitors)
+        grads, batch_stats, metrics = devices.mean((grads, batch_stats, metrics))
+        metrics |= {
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": optimizer.learning_rate(state.step),
+        }
+        updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = averaging.update(state.ema, params, batch_stats, state.step)
+        params, batch_stats = optimizer.shrunk(params, batch_stats, state.step)
+        method_state = lax.stop_gradient(loss.state)
+        next_state = TrainState(state.step + 1, params, batch_stats, opt_state, ema, method_state)
+        return next_state, metrics
+
+    return train_step
+
+
+def _metrics(total: Array, contributions: PyTree, monitors: PyTree) -> dict[str, Array]:
+    metrics = {"loss": total}
+    metrics |= {f"loss/{name}": value for name, value in contributions.items()}
+    return metrics | {f"monitor/{name}": jnp.mean(value) for name, value in monitors.items()}
+
+
+def make_eval_step(
+    method: Method,
+    model: nn.Module,
+    problem: Problem,
+    views: Views,
+    *,
+    axis: str | None,
+) -> EvalStep:
+    """Returns a pure `(state, batch, resident images) -> [K, K]` counts of the EMA network.
+
+    Rows are true classes, columns predictions; padding rows of the batch count nothing. `resident`
+    is `[N, H, W, C]` uint8, or None where the batch carries its images.
+    """
+    devices = AxisDevices(axis)
+    num_classes = problem.labeled_counts.shape[0]
+
+    def eval_step(state: TrainState, batch: EvalBatch, resident: Array | None) -> Array:
+        raw = resident[batch.index] if batch.image is None else batch.image
+        epoch = jnp.maximum(state.step - 1, 0) // problem.steps_per_epoch
+        logits = method.predict(
+            state.method_state,
+            lambda images: evaluate(model, state.ema, images),
+            views.evaluation(raw),
+            epoch,
+        )
+        predictions = jnp.argmax(logits, axis=-1)
+        return devices.sum(confusion.count(batch.label, predictions, batch.mask, num_classes))
+
+    return eval_step
