@@ -72,12 +72,19 @@ class Resident:
 
 @struct.dataclass
 class EvalBatch:
-    """One batch of an evaluation; `mask` `[B]` float32 is 0 on padding rows."""
+    """One batch of an evaluation, all rows `[B, ...]`.
+
+    Attributes:
+      index: int32, position within the evaluated set.
+      label: int32.
+      mask: float32, 0 on padding rows.
+      image: `[B, H, W, C]` uint8.
+    """
 
     index: Array
     label: Array
     mask: Array
-    image: Array | None = None
+    image: Array
 
 
 # --- what a method sees ---------------------------------------------------------------------------

@@ -59,38 +59,47 @@ class Runner:
         """
         return jax.device_put(jax.tree.map(jnp.copy, tree), NamedSharding(self._mesh, P()))
 
+    def share(self, batch: PyTree) -> PyTree:
+        """Takes this process's contiguous rows of a global batch."""
+        index, count = jax.process_index(), jax.process_count()
+        return jax.tree.map(lambda x: np.split(x, count)[index], batch)
+
     def shard(self, batch: PyTree) -> PyTree:
         """Spreads this process's rows `[n, ...]` of a batch over its devices."""
+        sharding = NamedSharding(self._mesh, P(AXIS))
         if self.mode == "pmap":
             count = len(self._local)
-            return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-        sharding = NamedSharding(self._mesh, P(AXIS))
+            batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+            return jax.device_put(batch, sharding)
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
         )
 
-    def map(self, step: Callable, *, donate_state: bool = True) -> Callable:
-        """Compiles `step(state, batch, resident)`; state and resident are replicated."""
-        donate = (0,) if donate_state else ()
+    def map(self, step: Callable, *, num_shared: int = 0, donate_state: bool = False) -> Callable:
+        """Compiles `step(state, batch, *shared)`.
+
+        Args:
+          step: written for one device; its outputs are equal on all of them.
+          num_shared: number of further arguments, replicated like the state.
+          donate_state: the state's buffers are reused for the next one.
+        """
+        shared, donated = (None,) * num_shared, (0,) if donate_state else ()
         if self.mode == "pmap":
             return jax.pmap(
                 step,
                 AXIS,
-                in_axes=(None, 0, None),
+                in_axes=(None, 0, *shared),
                 out_axes=None,
                 devices=self._devices_for_pmap(),
-                donate_argnums=donate,
+                donate_argnums=donated,
             )
         if self.mode == "shard_map":
+            in_specs = (P(), P(AXIS), *(P() for _ in shared))
             # check_vma=False: otherwise gradients of replicated weights arrive already summed.
             step = jax.shard_map(
-                step,
-                mesh=self._mesh,
-                in_specs=(P(), P(AXIS), P()),
-                out_specs=P(),
-                check_vma=False,
+                step, mesh=self._mesh, in_specs=in_specs, out_specs=P(), check_vma=False
             )
-        return jax.jit(step, donate_argnums=donate)
+        return jax.jit(step, donate_argnums=donated)
 
     def _devices_for_pmap(self) -> list[jax.Device] | None:
         # None on several processes: naming devices there must include every process's.

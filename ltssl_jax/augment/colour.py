@@ -6,7 +6,6 @@ Those that look at one value at a time (`posterize`, `solarize`, `blend`, and th
 Parameters are `[B]`, one per example; nothing here is random.
 """
 
-import jax
 import jax.numpy as jnp
 
 from ltssl_jax.core import Array, Images, InputError
@@ -128,7 +127,7 @@ def mean_luma(images: Images) -> Array:
 
 
 def saturate(images: Images, factor: Array) -> Images:
-    """Blends images with their grey versions; `factor` `[B]` 1 changes nothing, 0 removes colour."""
+    """Blends images with their grey versions; `factor` `[B]` 1 changes nothing, 0 leaves grey."""
     return blend(luma(images).astype(jnp.float32), images, factor)
 
 
@@ -137,7 +136,7 @@ def sharpen(images: Images, factor: Array) -> Images:
 
     The smoothing weighs a pixel 5 and its eight neighbours 1, and leaves the border alone.
     """
-    values = images.astype(jnp.float32)
+    values = jnp.asarray(images, jnp.float32)
     rows = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
     neighbourhood = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
     inner = jnp.floor((neighbourhood + 4 * values[:, 1:-1, 1:-1]) / 13 + 0.5)

@@ -40,7 +40,7 @@ def _flip(images, uniforms):
     return geometry.flip(images, uniforms[:, 0] < 0.5)
 
 
-def _cutout(images, uniforms, *, fraction):
+def _erase_square(images, uniforms, *, fraction):
     """Zeroes a square, centred anywhere, whose side is a fraction of the height."""
     height, width, channels = images.shape[1:]
     side = int(height * fraction)
@@ -52,7 +52,7 @@ def _cutout(images, uniforms, *, fraction):
     )
 
 
-def _jiggle(images, uniforms):
+def _warp(images, uniforms):
     """Turns (25 degrees), shears (0.3), scales (15 %) and shifts (1.5 pixels of 8) at once."""
     height, width = images.shape[1:3]
     turn, shear, scale, right, down = (2 * uniforms - 1).T
@@ -80,12 +80,11 @@ def _rand_augment(*, num_ops, level):
     return Op(num_ops * randaugment.DRAWS_PER_OP, apply)
 
 
-CROP, FLIP = Op(2, _crop), Op(1, _flip)
-JIGGLE, CONTRAST = Op(5, _jiggle), Op(1, _contrast)
+def _cutout(fraction):
+    return Op(2, functools.partial(_erase_square, fraction=fraction))
 
 
-def _cut(fraction):
-    return Op(2, functools.partial(_cutout, fraction=fraction))
+_CROP, _FLIP, _WARP, _CONTRAST = Op(2, _crop), Op(1, _flip), Op(5, _warp), Op(1, _contrast)
 
 
 # --- recipes --------------------------------------------------------------------------------------
@@ -99,8 +98,23 @@ class View(NamedTuple):
 
     @property
     def draws(self) -> int:
-        """Number of uniforms an example needs."""
+        """Counts the uniforms that an example needs."""
         return sum(op.draws for op in self.pixels + self.normalized)
+
+    def apply(
+        self, images: Images, uniforms: Array, *, normalize: Callable[[Images], Images]
+    ) -> Images:
+        """Makes this view of uint8 images `[B, H, W, C]` with uniforms `[B, draws]`."""
+        images, uniforms = _in_order(self.pixels, images, uniforms)
+        return _in_order(self.normalized, normalize(images), uniforms)[0]
+
+
+def _in_order(ops, images, uniforms):
+    """Applies each operation with its share of the uniforms; returns the unused ones too."""
+    for op in ops:
+        share, uniforms = jnp.split(uniforms, [op.draws], axis=1)
+        images = op.apply(images, share)
+    return images, uniforms
 
 
 class Recipe(NamedTuple):
@@ -112,13 +126,19 @@ class Recipe(NamedTuple):
 
 # Sizes in pixels follow the height of the images.
 RECIPES = {
-    # Stomach-ache/TRAS, dataset/fix_cifar10.py; at height 32: crop padding 4, cutout of 16.
+    # Stomach-ache/TRAS, dataset/fix_cifar10.py; at height 32: crop padding 4, cutout 16.
     "tras": Recipe(
-        weak=View((CROP, FLIP)),
-        strong=View((_rand_augment(num_ops=3, level=4 / 30), CROP, FLIP), (_cut(1 / 2),)),
+        weak=View(pixels=(_CROP, _FLIP)),
+        strong=View(
+            pixels=(_rand_augment(num_ops=3, level=4 / 30), _CROP, _FLIP),
+            normalized=(_cutout(1 / 2),),
+        ),
     ),
-    # Small grey images whose meaning changes when mirrored; at height 8: shift by 1, cutout of 3.
-    "digits": Recipe(weak=View((CROP,)), strong=View((JIGGLE, CONTRAST), (_cut(3 / 8),))),
+    # Small grey images whose meaning changes when mirrored; at height 8: crop padding 1, cutout 3.
+    "digits": Recipe(
+        weak=View(pixels=(_CROP,)),
+        strong=View(pixels=(_WARP, _CONTRAST), normalized=(_cutout(3 / 8),)),
+    ),
     "none": Recipe(weak=View(), strong=View()),
 }
 
@@ -178,30 +198,32 @@ class Views:
         Raises:
           InputError: if mean, std and the images' channels do not fit together.
         """
-        weak, strong = self.recipe
-        labeled = _look_up(raw.labeled, resident.labeled)
-        unlabeled = _look_up(raw.unlabeled, resident.unlabeled)
-        labeled_uniforms = _uniforms(key, LABELED, step, raw.labeled.slot, weak.draws)
-        uniforms = _uniforms(
-            key, UNLABELED, step, raw.unlabeled.slot, weak.draws + self.num_strong * strong.draws
-        )
-        for_weak, for_strong = jnp.split(uniforms, [weak.draws], axis=1)
         return core.Batch(
-            labeled=core.Labeled(
-                image=self._apply(weak, labeled, labeled_uniforms),
-                label=raw.labeled.label,
-                index=raw.labeled.index,
-            ),
-            unlabeled=core.Unlabeled(
-                weak=self._apply(weak, unlabeled, for_weak),
-                strong=self._strong(unlabeled, for_strong),
-                index=raw.unlabeled.index,
-            ),
+            labeled=self._labeled(raw.labeled, resident.labeled, key, step),
+            unlabeled=self._unlabeled(raw.unlabeled, resident.unlabeled, key, step),
         )
 
     def evaluation(self, images: Images) -> Images:
         """Normalizes uint8 images `[..., H, W, C]` to float32, without augmentation."""
         return self._normalize(images)
+
+    def _labeled(self, stream, resident, key, step):
+        weak = self.recipe.weak
+        uniforms = _uniforms(key, LABELED, step, stream.slot, weak.draws)
+        view = weak.apply(_look_up(stream, resident), uniforms, normalize=self._normalize)
+        return core.Labeled(image=view, label=stream.label, index=stream.index)
+
+    def _unlabeled(self, stream, resident, key, step):
+        weak, strong = self.recipe
+        images = _look_up(stream, resident)
+        draws = weak.draws + self.num_strong * strong.draws
+        uniforms = _uniforms(key, UNLABELED, step, stream.slot, draws)
+        for_weak, for_strong = jnp.split(uniforms, [weak.draws], axis=1)
+        return core.Unlabeled(
+            weak=weak.apply(images, for_weak, normalize=self._normalize),
+            strong=self._strong(images, for_strong),
+            index=stream.index,
+        )
 
     def _strong(self, images, uniforms):
         if not self.num_strong:
@@ -209,12 +231,8 @@ class Views:
         # All strong views in one batch, so that their operations are compiled once.
         stacked = jnp.concatenate([images] * self.num_strong)
         uniforms = jnp.concatenate(jnp.split(uniforms, self.num_strong, axis=1))
-        views = self._apply(self.recipe.strong, stacked, uniforms)
+        views = self.recipe.strong.apply(stacked, uniforms, normalize=self._normalize)
         return tuple(jnp.split(views, self.num_strong))
-
-    def _apply(self, view, images, uniforms):
-        images, uniforms = _run(view.pixels, images, uniforms)
-        return _run(view.normalized, self._normalize(images), uniforms)[0]
 
     def _normalize(self, images):
         channels = images.shape[-1]
@@ -234,15 +252,7 @@ def _look_up(stream, resident):
 
 def _uniforms(key, stream, step, slot, draws):
     """Draws `[B, draws]` float32 in `[0, 1)`, in one block per example."""
-    key = jax.random.fold_in(jax.random.fold_in(key, stream), step)
+    key = jax.random.fold_in(key, stream)
     bits = jax.vmap(lambda slot: jax.random.bits(jax.random.fold_in(key, slot), (draws,)))(slot)
     # 24 bits are what float32 holds: the largest uniform stays below 1.
     return (bits >> 8).astype(jnp.float32) * jnp.float32(2**-24)
-
-
-def _run(ops, images, uniforms):
-    """Applies operations in order, each with its share of the uniforms; returns what is left."""
-    for op in ops:
-        share, uniforms = jnp.split(uniforms, [op.draws], axis=1)
-        images = op.apply(images, share)
-    return images, uniforms

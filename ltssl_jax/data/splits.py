@@ -211,7 +211,7 @@ def _cut(classes, unknown, num_labeled, num_unlabeled, num_validation, overlap) 
     }
     if arrays["unlabeled"].size == 0:
         raise InputError(
-            "no image is left for the unlabeled set; lower num_max or set overlap=True"
+            "the unlabeled set is empty; raise unlabeled_num_max, lower num_max or set overlap=True"
         )
     return Split(
         **arrays,

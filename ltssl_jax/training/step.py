@@ -27,7 +27,7 @@ from ltssl_jax.training.forward import AxisDevices, ExampleKeys, NetworkForward,
 from ltssl_jax.training.optim import Optimizer
 
 TrainStep = Callable[[TrainState, RawBatch, Resident], tuple[TrainState, dict[str, Array]]]
-EvalStep = Callable[[TrainState, EvalBatch, Array | None], Array]
+EvalStep = Callable[[TrainState, EvalBatch], Array]
 
 
 def make_train_step(
@@ -104,21 +104,19 @@ def make_eval_step(
     *,
     axis: str | None,
 ) -> EvalStep:
-    """Returns a pure `(state, batch, resident images) -> [K, K]` counts of the EMA network.
+    """Returns a pure `(state, batch) -> [K, K]` counts of the EMA network.
 
-    Rows are true classes, columns predictions; padding rows of the batch count nothing. `resident`
-    is `[N, H, W, C]` uint8, or None where the batch carries its images.
+    Rows are true classes, columns predictions; padding rows of the batch count nothing.
     """
     devices = AxisDevices(axis)
     num_classes = problem.labeled_counts.shape[0]
 
-    def eval_step(state: TrainState, batch: EvalBatch, resident: Array | None) -> Array:
-        raw = resident[batch.index] if batch.image is None else batch.image
+    def eval_step(state: TrainState, batch: EvalBatch) -> Array:
         epoch = jnp.maximum(state.step - 1, 0) // problem.steps_per_epoch
         logits = method.predict(
             state.method_state,
             lambda images: evaluate(model, state.ema, images),
-            views.evaluation(raw),
+            views.evaluation(batch.image),
             epoch,
         )
         predictions = jnp.argmax(logits, axis=-1)

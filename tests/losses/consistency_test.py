@@ -59,7 +59,8 @@ def test_pseudo_labels_of_the_toy_problem():
     """The reference code's first head: logits (2, 1, 0) less the log prior (.7, .2, .1)."""
     probs = jax.nn.softmax(jnp.array([[2.0, 1.0, 0.0]]) - jnp.log(jnp.array([[0.7, 0.2, 0.1]])))
     np.testing.assert_allclose(probs, [[0.30913, 0.39802, 0.29285]], atol=1e-5)
-    assert consistency.pseudo_label(probs, 0.95) == ([1], [0])
+    labels, mask = consistency.pseudo_label(probs, 0.95)
+    assert (labels[0], mask[0]) == (1, 0)
 
 
 def test_neutral_arguments_change_nothing():

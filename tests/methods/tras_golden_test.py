@@ -162,7 +162,7 @@ def run(golden):
         method, model, optimizer, problem, GivenViews(), averaging=averaging, seed=0, axis=None
     )
     runner = parallel.make("jit", num_devices=1)
-    step, current, metrics = runner.map(step), runner.replicate(start), []
+    step, current, metrics = runner.map(step, num_shared=1), runner.replicate(start), []
     for n in golden.steps:
         current, m = step(current, golden.batch(n), None)
         metrics.append(jax.device_get(m))

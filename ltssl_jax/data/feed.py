@@ -1,0 +1,214 @@
+"""Batches of uint8 images as a function of the step.
+
+Two feeds hand over the very same examples. `resident` sends indices; the images are read once and
+belong on the device, where the step looks them up. `tfdata` sends images, read ahead by `tf.data`,
+for sets larger than memory. A host gets a contiguous slice of the slots of the global batch.
+Augmentation is the business of neither.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltssl_jax.core import EvalBatch, InputError, RawBatch, Resident, Stream
+from ltssl_jax.data import sampler
+from ltssl_jax.data.sources.base import Records, import_tensorflow
+from ltssl_jax.data.splits import Split
+
+KINDS = ("auto", "resident", "tfdata")
+_CHUNK = 1024  # images read at once where all of a set are read
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What training consumes.
+
+    Attributes:
+      kind: "resident" or "tfdata".
+      resident: uint8 images `[N, H, W, C]` of both subsets, or Nones for "tfdata".
+      batches: this host's batches (NumPy), one per step, without end; with images for "tfdata".
+    """
+
+    kind: str
+    resident: Resident
+    batches: Iterator[RawBatch]
+
+
+def training(
+    records: Records,
+    split: Split,
+    *,
+    batch_size: int,
+    mu: int,
+    kind: str = "auto",
+    seed: int,
+    drop_last: bool = False,
+    start: int = 0,
+    host: tuple[int, int] = (0, 1),
+    budget_bytes: int = 2**30,
+    progress: Callable[[int, int], None] | None = None,
+) -> Feed:
+    """Feeds the labeled and unlabeled batches of the steps `start`, `start + 1`, ...
+
+    Args:
+      records: the training images.
+      split: positions in `records`.
+      batch_size: labeled images per step, over all hosts.
+      mu: unlabeled images per labeled image.
+      kind: one of `KINDS`; "auto" is "resident" where both subsets fit into `budget_bytes`.
+      seed: of the order; every host passes the same.
+      drop_last: leave out each epoch's last partial batch, see `sampler.indices`.
+      start: first step; the same as skipping that many.
+      host: number of this host, and number of hosts.
+      budget_bytes: see `kind`.
+      progress: called with (images read, images to read) while "resident" reads.
+
+    Raises:
+      InputError: a value is out of range, the hosts cannot share a batch evenly, or TensorFlow is
+        needed and missing.
+    """
+    _check_batches(batch_size, mu, host)
+    streams = [
+        _Subset.of(records, "labeled", split.labeled, batch_size, seed, drop_last, host),
+        _Subset.of(records, "unlabeled", split.unlabeled, mu * batch_size, seed, drop_last, host),
+    ]
+    if _choose(kind, streams, budget_bytes) == "tfdata":
+        return Feed("tfdata", Resident(), _read_ahead(streams, start))
+    batches = (RawBatch(*(s.at(step) for s in streams)) for step in itertools.count(start))
+    return Feed("resident", Resident(*_read_all(streams, progress)), batches)
+
+
+def evaluation(records: Records, positions: np.ndarray, *, batch_size: int) -> Iterator[EvalBatch]:
+    """Yields every position once, in order, with images; the last batch is padded by zeros.
+
+    `index` counts within `positions`. Padding rows have mask, index and label 0.
+    """
+    for first in range(0, len(positions), batch_size):
+        index = np.arange(first, min(first + batch_size, len(positions)))
+        chosen, padding = positions[index], batch_size - len(index)
+        columns = (
+            index.astype(np.int32),
+            records.labels[chosen],
+            np.ones(len(index), np.float32),
+            records.read(chosen),
+        )
+        yield EvalBatch(*(_pad(column, padding) for column in columns))
+
+
+def channel_statistics(
+    records: Records, positions: np.ndarray, limit: int = 10_000
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Computes mean and standard deviation of each channel on the scale from 0 to 1.
+
+    Of more than `limit` positions, evenly spaced ones are used. The standard deviation is at least
+    one grey level, 1/255, so that dividing by that of a constant channel is harmless.
+    """
+    used = min(len(positions), limit)
+    positions = positions[np.arange(used) * len(positions) // used]
+    histogram = np.zeros((records.image_shape[2], 256), np.int64)
+    for first in range(0, used, _CHUNK):
+        images = records.read(positions[first : first + _CHUNK])
+        histogram += [np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(images, -1, 0)]
+    levels = np.arange(256) / 255
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = share @ levels
+    variance = (share * (levels[None, :] - mean[:, None]) ** 2).sum(axis=1)
+    std = np.sqrt(variance).clip(min=1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+@dataclass(frozen=True)
+class _Subset:
+    """One stream of a feed: its images, its order, and the slots of this host."""
+
+    records: Records
+    positions: np.ndarray
+    labels: np.ndarray
+    indices: Callable[[int], np.ndarray]
+    slots: np.ndarray
+
+    @classmethod
+    def of(cls, records, stream, positions, batch_size, seed, drop_last, host):
+        # No step may see the classes of unlabeled images, so they do not even leave the host.
+        labels = records.labels[positions] if stream == "labeled" else np.full(len(positions), -1)
+        order = sampler.indices(
+            len(positions), batch_size, seed=seed, stream=stream, drop_last=drop_last
+        )
+        slots = np.split(np.arange(batch_size, dtype=np.int32), host[1])[host[0]]
+        return cls(records, positions, labels.astype(np.int32), order, slots)
+
+    def at(self, step: int, *, with_images: bool = False) -> Stream:
+        index = self.indices(step)[self.slots]
+        image = self.records.read(self.positions[index]) if with_images else None
+        return Stream(index.astype(np.int32), self.slots, self.labels[index], image)
+
+
+def _check_batches(batch_size: int, mu: int, host: tuple[int, int]) -> None:
+    if batch_size < 1 or mu < 1:
+        raise InputError(f"batch size is {batch_size} and mu is {mu}; both must be at least 1")
+    if batch_size % host[1]:
+        raise InputError(
+            f"a batch of {batch_size} labeled images cannot be shared evenly by {host[1]} hosts; "
+            f"make the batch size a multiple of {host[1]}"
+        )
+
+
+def _choose(kind: str, streams: list[_Subset], budget_bytes: int) -> str:
+    if kind not in KINDS:
+        raise InputError(f"the feed is {kind!r}; choose one of {', '.join(KINDS)}")
+    num_bytes = sum(len(s.positions) * int(np.prod(s.records.image_shape)) for s in streams)
+    if kind == "auto":
+        return "resident" if num_bytes <= budget_bytes else "tfdata"
+    return kind
+
+
+def _read_all(
+    streams: list[_Subset], progress: Callable[[int, int], None] | None
+) -> list[np.ndarray]:
+    arrays = [np.empty((len(s.positions), *s.records.image_shape), np.uint8) for s in streams]
+    done, total = 0, sum(map(len, arrays))
+    for stream, images in zip(streams, arrays, strict=True):
+        for first in range(0, len(images), _CHUNK):
+            part = slice(first, first + _CHUNK)
+            images[part] = stream.records.read(stream.positions[part])
+            done += len(images[part])
+            if progress:
+                progress(done, total)
+    return arrays
+
+
+def _read_ahead(streams: list[_Subset], start: int) -> Iterator[RawBatch]:
+    tf = import_tensorflow("the feed 'tfdata'")
+    failures = []
+
+    def plan_and_read(step):
+        try:
+            parts = [s.at(int(step), with_images=True) for s in streams]
+        except Exception as error:  # TensorFlow would keep only its text
+            failures.append(error)
+            raise
+        return [array for s in parts for array in (s.index, s.slot, s.label, s.image)]
+
+    types = [tf.int32, tf.int32, tf.int32, tf.uint8] * len(streams)
+    dataset = tf.data.Dataset.range(start, 2**62)
+    # Two at once: one batch's tail overlaps the next one's head; `read` has threads of its own.
+    dataset = dataset.map(
+        lambda step: tuple(tf.numpy_function(plan_and_read, [step], types, stateful=False)),
+        num_parallel_calls=2,
+        deterministic=True,
+    )
+    return _drain(dataset.prefetch(2), tf.errors.OpError, failures)
+
+
+def _drain(dataset, tensorflow_error: type, failures: list[Exception]) -> Iterator[RawBatch]:
+    try:
+        for arrays in dataset.as_numpy_iterator():
+            yield RawBatch(Stream(*arrays[:4]), Stream(*arrays[4:]))
+    except tensorflow_error as error:
+        raise (failures or [error])[0] from None
+
+
+def _pad(column: np.ndarray, padding: int) -> np.ndarray:
+    return np.concatenate([column, np.zeros((padding, *column.shape[1:]), column.dtype)])

@@ -1,0 +1,174 @@
+"""Named blocks that the files in `configs/` share.
+
+A config is a diff against these. Everything a run depends on is a field, so every field can be
+overridden as `--config.block.field=value`; a misspelt one is an error.
+"""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ltssl_jax import methods
+from ltssl_jax.training import optim as optim_
+
+# Channel statistics on the scale 0-1, as published with the protocols.
+CIFAR10 = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
+CIFAR100 = dict(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))
+SVHN = dict(mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970))
+
+
+def base() -> ConfigDict:
+    """Returns every block with neutral values; a config file fills in data, model and method."""
+    config = ConfigDict()
+    config.seed = 0  # of weights, order, augmentation; of the split, unless data.split.seed says
+    config.data = ConfigDict(
+        dict(
+            source="digits",  # digits | folder | arrays | tfds
+            name="",  # which data set of tfds
+            root="",  # directory or file of folder and arrays; data directory of tfds
+            image_size=0,  # pixels; 0 leaves images as they are
+            download=False,  # let tfds download
+            feed="auto",  # auto | resident | tfdata
+            drop_last=False,  # leave out the last partial batch of an epoch of images
+            split=split(),
+        )
+    )
+    config.data.split.seed = config.get_ref("seed")
+    config.augment = dict(recipe="none", mean=(), std=())  # (): measured on the training images
+    config.model = dict(name="small_cnn", dtype="float32")
+    config.method = method("supervised")
+    config.optim = optim("O1")
+    config.ema = dict(decay=0.999, warmup=False, statistics="average")
+    config.train = dict(
+        batch_size=64,  # labeled images per step, over all devices
+        mu=1,  # unlabeled images per labeled one
+        steps=1000,
+        steps_per_epoch=500,  # what the paper calls an epoch; methods count in it
+        log_every=100,
+        evaluate_every=500,
+        checkpoint_every=500,
+        eval_batch_size=512,
+    )
+    config.parallel = dict(
+        mode="pmap",  # pmap | shard_map | jit
+        num_devices=0,  # 0: all there are
+        per_device_statistics=False,  # batch norm over each device's share instead of the batch
+        coordinator="",  # host:port of process 0; "auto" on TPU pods and Slurm; "" on one process
+        num_processes=0,  # with a coordinator given by name
+        process_id=0,
+    )
+    return config
+
+
+def split(**changes: Any) -> dict[str, Any]:
+    """Returns the arguments of `splits.long_tailed`, with changes."""
+    block = dict(
+        num_max=1000,
+        imbalance_ratio=100.0,
+        unlabeled_num_max=0,
+        label_fraction=0.0,
+        unlabeled_imbalance_ratio=0.0,  # 0: that of the labeled images
+        unlabeled_shape="consistent",  # reversed | uniform_max | uniform_mean | all_rest
+        labeled_counts=(),
+        unlabeled_counts=(),
+        overlap=False,  # are the labeled images in the unlabeled pool, too?
+        shuffle=False,  # False: first images of each class, the same for every seed
+        permute_classes=False,
+        validation_per_class=0,
+        seed=0,
+    )
+    return _changed("data.split", block, changes)
+
+
+def method(name: str, **changes: Any) -> dict[str, Any]:
+    """Returns a method's hyper-parameters with the paper's defaults, and changes."""
+    fields = dataclasses.fields(methods.find(name))
+    return dict(name=name) | _changed("method", {f.name: f.default for f in fields}, changes)
+
+
+def optim(recipe: str, **changes: Any) -> dict[str, Any]:
+    """Returns the arguments of `optim.make` for a family O1-O4, with changes."""
+    block = dict(
+        name="adam",
+        learning_rate=0.002,
+        schedule="constant",
+        weight_decay=0.0,
+        momentum=0.9,
+        shrink=0.0,
+        shrink_statistics=False,
+    )
+    return _changed("optim", block, optim_.RECIPES[recipe] | changes)
+
+
+def wide_resnet(depth: int, width: int) -> dict[str, Any]:
+    """Returns a wide ResNet with the batch-norm momentum of this field."""
+    return dict(
+        name="wide_resnet",
+        depth=depth,
+        width=width,
+        momentum=0.001,
+        activate_entry=False,
+        dtype="float32",
+    )
+
+
+def small_cnn(width: int) -> dict[str, Any]:
+    """Returns the network for tiny images."""
+    return dict(name="small_cnn", width=width, momentum=0.1, dtype="float32")
+
+
+def tras_protocol(dataset: str, statistics: dict[str, tuple[float, ...]]) -> ConfigDict:
+    """Returns what the TRAS and ABC papers share over data sets: network, views, 500 x 500 steps.
+
+    Source: Stomach-ache/TRAS at c62ec01 (`train.py`, `run.sh`), LeeHyuck/ABC.
+    """
+    config = base()
+    config.data.source, config.data.name = "tfds", dataset
+    config.data.drop_last = True  # their loaders do
+    config.augment = dict(recipe="tras", **statistics)
+    config.model = wide_resnet(28, 2)
+    config.method = method("tras")
+    config.optim = optim("O1")
+    config.train.update(
+        batch_size=64, mu=1, steps=250_000, steps_per_epoch=500, checkpoint_every=2500
+    )
+    return config
+
+
+def digits_protocol() -> ConfigDict:
+    """Returns a protocol that separates methods in a minute on two cores.
+
+    The 1,797 handwritten digits of scikit-learn, 50 test images a class; 135 labeled images at
+    imbalance ratio 50, all others unlabeled; which digit is rare is drawn by the seed.
+    """
+    config = base()
+    config.data.split.update(
+        num_max=50,
+        imbalance_ratio=50.0,
+        unlabeled_shape="all_rest",
+        shuffle=True,
+        permute_classes=True,
+    )
+    config.augment = dict(recipe="digits", mean=(), std=())
+    config.model = small_cnn(16)
+    config.optim = optim("O1", shrink=0.0, shrink_statistics=False)
+    config.ema.decay = 0.995
+    config.train.update(
+        batch_size=32,
+        mu=2,
+        steps=1500,
+        steps_per_epoch=100,
+        log_every=150,
+        evaluate_every=300,
+        checkpoint_every=300,
+        eval_batch_size=256,
+    )
+    return config
+
+
+def _changed(block_name: str, block: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    for field in changes:
+        if field not in block:
+            raise methods.InputError.unknown(f"field of {block_name}:", field, block)
+    return block | changes

@@ -1,0 +1,250 @@
+"""The whole story on one page: from a configuration to a trained, evaluated, resumable run."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ltssl_jax import methods, models, parallel
+from ltssl_jax.augment import views
+from ltssl_jax.checkpoint import CheckpointStore
+from ltssl_jax.core import InputError, Method, Problem, TrainState, Views
+from ltssl_jax.data import feed, sources, splits
+from ltssl_jax.data.sources import Records, Source
+from ltssl_jax.data.splits import Split
+from ltssl_jax.evaluation import evaluate
+from ltssl_jax.parallel import Runner
+from ltssl_jax.report import card
+from ltssl_jax.report.records import RunDirectory
+from ltssl_jax.report.terminal import Terminal
+from ltssl_jax.report.watch import Watch
+from ltssl_jax.training import loop, optim
+from ltssl_jax.training import state as state_
+from ltssl_jax.training.ema import Averaging
+from ltssl_jax.training.optim import Optimizer
+from ltssl_jax.training.step import TrainStep, make_eval_step, make_train_step
+
+HELD_BYTES = 2**28  # evaluation sets up to this size stay on the devices between evaluations
+
+
+class Plan(NamedTuple):
+    """What a configuration means: every part of the pipeline, built and checked."""
+
+    config: ConfigDict
+    source: Source
+    split: Split
+    runner: Runner
+    method: Method
+    model: nn.Module
+    problem: Problem
+    optimizer: Optimizer
+    views: Views
+
+
+def plan(config: ConfigDict) -> Plan:
+    """Builds the parts of a run from its configuration (see `defaults.base`).
+
+    Raises:
+      InputError: something in the configuration or the data cannot work.
+    """
+    runner = parallel.make(config.parallel.mode, num_devices=config.parallel.num_devices)
+    check_counts(config, runner)
+    source, split = load_data(config)
+    config = with_channel_statistics(config, source, split)
+    method = methods.make(**config.method.to_dict())
+    model = models.make(
+        **config.model,
+        num_classes=source.num_classes,
+        heads=method.needs.heads,
+        axis_name=None if config.parallel.per_device_statistics else runner.axis,
+    )
+    problem = Problem(
+        labeled_counts=split.labeled_counts,
+        num_unlabeled=len(split.unlabeled),
+        steps_per_epoch=config.train.steps_per_epoch,
+        total_steps=config.train.steps,
+    )
+    optimizer = optim.make(**config.optim, total_steps=problem.total_steps)
+    recipe = views.make(**config.augment, needs=method.needs)
+    return Plan(config, source, split, runner, method, model, problem, optimizer, recipe)
+
+
+def train(
+    config: ConfigDict, workdir: str | os.PathLike, *, command: str = "", is_quiet: bool = False
+) -> dict[str, Any]:
+    """Trains, evaluates and checkpoints one run; continues it if `workdir` holds its beginning.
+
+    Args:
+      config: see `defaults.base`.
+      workdir: the run's directory.
+      command: what the user typed, kept in `config.json`.
+      is_quiet: print nothing.
+
+    Returns:
+      The content of `result.json`; empty if the run was interrupted, and can be continued.
+
+    Raises:
+      InputError: something in the configuration, the data or the directory cannot work.
+    """
+    run, began = plan(config), time.time()
+    watch = watcher(run, workdir, is_quiet=is_quiet)
+    settings = run.config.to_dict()
+    identity = card.identity(settings, run.source, run.split)
+    step = run.runner.map(train_step(run), num_shared=1, donate_state=True)
+    exam = examination(run, watch)
+    store = CheckpointStore(watch.records.path / "checkpoints", identity)
+    with store, watch.terminal, loop.stop_signals() as is_interrupted:
+        state = run.runner.replicate(store.restore_or(initial_state(run)))
+        devices = parallel.describe(run.runner.devices)
+        lines = card.introduction(settings, run.source, run.split, devices, state)
+        watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
+        batches = training_feed(run, int(state.step), watch.terminal.reading)
+        state = loop.run(
+            step,
+            state,
+            map(run.runner.shard, batches.batches),
+            run.runner.replicate(batches.resident),
+            total_steps=run.problem.total_steps,
+            log_every=run.config.train.log_every,
+            log=watch.log,
+            compiled=watch.compiled,
+            hooks=(
+                loop.Hook(run.config.train.evaluate_every, exam),
+                loop.Hook(
+                    run.config.train.checkpoint_every,
+                    lambda n, state: store.save(state, exam.score(n)),
+                ),
+            ),
+            is_stopped=lambda n: store.is_preempted(n) or is_interrupted(),
+        )
+        if int(state.step) < run.problem.total_steps:
+            store.save(state)
+            return watch.interrupted(int(state.step))
+        facts = dict(devices=devices, feed=batches.kind, seconds=time.time() - began)
+        return watch.finished(int(state.step), exam.confusions(state), identity | facts)
+
+
+# --- the parts, in the order of the story ---------------------------------------------------------
+
+
+def check_counts(config: ConfigDict, runner: Runner) -> None:
+    """Refuses counts below 1 and batches that do not divide among the devices."""
+    for field, value in config.train.items():
+        if value < 1:
+            raise InputError(f"train.{field} is {value}; it must be at least 1")
+    runner.check_batch("train.batch_size", config.train.batch_size)
+    runner.check_batch("train.eval_batch_size", config.train.eval_batch_size)
+
+
+def load_data(config: ConfigDict) -> tuple[Source, Split]:
+    """Opens the source and cuts the long-tailed split out of its training set."""
+    data = config.data
+    source = sources.load(
+        data.source,
+        name=data.name,
+        root=data.root,
+        image_size=data.image_size,
+        download=data.download,
+    )
+    labels = source.train.labels
+    split = splits.long_tailed(labels, num_classes=source.num_classes, **data.split.to_dict())
+    return source, split
+
+
+def with_channel_statistics(config: ConfigDict, source: Source, split: Split) -> ConfigDict:
+    """Measures mean and standard deviation on the training images where the config gives none."""
+    config = config.copy_and_resolve_references().unlock()
+    if not config.augment.mean or not config.augment.std:
+        positions = np.union1d(split.labeled, split.unlabeled)
+        config.augment.mean, config.augment.std = feed.channel_statistics(source.train, positions)
+    return config
+
+
+def initial_state(run: Plan) -> TrainState:
+    """Returns step 0."""
+    return state_.create(
+        run.model,
+        run.method,
+        run.optimizer,
+        run.problem,
+        image_shape=run.source.train.image_shape,
+        seed=run.config.seed,
+    )
+
+
+def train_step(run: Plan) -> TrainStep:
+    """Returns the pure train step."""
+    return make_train_step(
+        run.method,
+        run.model,
+        run.optimizer,
+        run.problem,
+        run.views,
+        averaging=Averaging(**run.config.ema),
+        seed=run.config.seed,
+        axis=run.runner.axis,
+    )
+
+
+def training_feed(
+    run: Plan, start: int, progress: Callable[[int, int], None] | None = None
+) -> feed.Feed:
+    """Feeds this process's batches from step `start` on."""
+    return feed.training(
+        run.source.train,
+        run.split,
+        batch_size=run.config.train.batch_size,
+        mu=run.config.train.mu,
+        kind=run.config.data.feed,
+        drop_last=run.config.data.drop_last,
+        seed=run.config.seed,
+        start=start,
+        host=(jax.process_index(), jax.process_count()),
+        progress=progress,
+    )
+
+
+def examination(run: Plan, watch: Watch) -> evaluate.Exam:
+    """Evaluates on the validation set, where there is one, and on the test set.
+
+    The first decides which checkpoint is the best. Without validation that is the test set, and
+    "best" then means best on test, which no paper should report.
+    """
+    step = make_eval_step(run.method, run.model, run.problem, run.views, axis=run.runner.axis)
+    test = run.source.test
+    sets = {"test": evaluation_batches(run, test, np.arange(len(test.labels)))}
+    if len(run.split.validation):
+        held_out = evaluation_batches(run, run.source.train, run.split.validation)
+        sets = {"validation": held_out} | sets
+    return evaluate.Exam(run.runner.map(step), sets, watch.evaluated)
+
+
+def evaluation_batches(run: Plan, records: Records, positions: np.ndarray) -> evaluate.Batches:
+    """Reads a set for evaluation, once if it is small enough to stay on the devices."""
+
+    def read():
+        size = run.config.train.eval_batch_size
+        for batch in feed.evaluation(records, positions, batch_size=size):
+            yield run.runner.shard(run.runner.share(batch))
+
+    is_small = len(positions) * np.prod(records.image_shape) <= HELD_BYTES
+    return evaluate.held(read) if is_small else read
+
+
+def watcher(run: Plan, workdir: str | os.PathLike, *, is_quiet: bool) -> Watch:
+    """Opens the run directory and the terminal; of several processes only the first writes."""
+    is_first = jax.process_index() == 0
+    images_per_step = run.config.train.batch_size * (1 + run.config.train.mu)
+    return Watch(
+        RunDirectory(workdir, is_writer=is_first),
+        Terminal(run.problem.total_steps, images_per_step, is_quiet=is_quiet or not is_first),
+        class_names=run.source.class_names,
+        labeled_counts=run.split.labeled_counts,
+        images_per_step=images_per_step,
+        scored_by=lambda step: run.method.scored_by((step - 1) // run.problem.steps_per_epoch),
+    )

@@ -1,0 +1,79 @@
+"""Trains one run: `python -m ltssl_jax.main --config configs/tras_digits.py --workdir runs/0`.
+
+Any leaf of the configuration can be overridden: `--config.method.threshold=0.9`.
+"""
+
+import difflib
+import os
+import shlex
+import sys
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from ltssl_jax.core import InputError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, e.g. configs/tras_digits.py.", lock_config=True
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run; one that holds its beginning is continued."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the experiment that the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    config = CONFIG.value
+    start_processes(config.parallel)
+    keep_compilations()
+    from ltssl_jax import experiment  # after the processes have met: it may touch devices
+
+    command = shlex.join(["python", "-m", "ltssl_jax.main", *sys.argv[1:]])
+    result = experiment.train(config, WORKDIR.value, command=command)
+    if not result:
+        sys.exit(130)  # interrupted, as the shell counts
+
+
+def start_processes(parallel) -> None:
+    """Joins the processes of a run on several machines, before anything touches a device."""
+    if parallel.coordinator == "auto":
+        jax.distributed.initialize()
+    elif parallel.coordinator:
+        jax.distributed.initialize(
+            parallel.coordinator, parallel.num_processes, parallel.process_id
+        )
+
+
+def keep_compilations() -> None:
+    """Keeps compiled programs between runs, unless the user has chosen a place for them."""
+    if not jax.config.jax_compilation_cache_dir:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ltssl_jax", "jax"))
+
+
+def cli() -> None:
+    """Parses the flags and runs; prints what is wrong with the input in one sentence."""
+    flags.mark_flags_as_required(["config", "workdir"])
+    try:
+        app.run(main, flags_parser=parse)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses flags; a misspelt or mistyped one is a usage error, not a traceback."""
+    try:
+        return flags.FLAGS(argv, known_only=False)
+    except flags.Error as error:
+        sys.exit(f"error: {error}\nsee python -m ltssl_jax.main --help")
+    except (AttributeError, KeyError, TypeError) as error:
+        sys.exit(f"error: in --config.…: {explained(error)}")
+    except (OSError, ImportError, SyntaxError) as error:
+        sys.exit(f"error: --config cannot be loaded: {error}")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,65 @@
+"""What a run says about itself: its identity for checkpoints, and its introduction for people."""
+
+import importlib.metadata
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from ltssl_jax.core import TrainState
+from ltssl_jax.data.sources import Source
+from ltssl_jax.data.splits import Split
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ltssl_jax")
+
+
+def identity(config: dict[str, Any], source: Source, split: Split) -> dict[str, Any]:
+    """Collects what must agree for a checkpoint to be continued, and the versions, which need not.
+
+    Where files lie, how batches travel and how often something is logged is left out; the number
+    of steps counts only where the learning rate depends on it.
+    """
+    train = config["train"]
+    card = {name: config[name] for name in ("seed", "augment", "model", "method", "optim", "ema")}
+    card["train"] = {k: train[k] for k in ("batch_size", "mu", "steps_per_epoch")}
+    card["train"]["drop_last"] = config["data"]["drop_last"]
+    if config["optim"]["schedule"] != "constant":
+        card["train"]["steps"] = train["steps"]
+    card["data"] = {
+        "split_fingerprint": split.fingerprint,
+        "class_names": source.class_names,
+        "image_shape": source.train.image_shape,
+    }
+    return card | {"versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Lists the versions of the packages that a number may depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def introduction(
+    config: dict[str, Any], source: Source, split: Split, devices: str, state: TrainState
+) -> Iterator[str]:
+    """Yields the lines that a run begins with: resolved configuration, data, network, devices."""
+    for name, block in config.items():
+        yield f"config.{name}: " + (_line(block) if isinstance(block, dict) else str(block))
+    counts, (height, width, channels) = split.labeled_counts, source.train.image_shape
+    yield (
+        f"data: {source.name}, {source.num_classes} classes, {height} x {width} x {channels};"
+        f" {len(split.labeled):,} labeled (most {counts.max()}, fewest {counts.min()} a class),"
+        f" {len(split.unlabeled):,} unlabeled ({int(split.is_labeled.sum()):,} of them labeled,"
+        f" too), {len(split.validation):,} validation, {len(source.test.labels):,} test"
+    )
+    num_parameters = sum(np.size(x) for x in jax.tree.leaves(state.params))
+    yield f"network: {num_parameters:,} parameters; split {split.fingerprint[:12]}"
+    yield f"devices: {devices}, mapped by {config['parallel']['mode']}"
+
+
+def _line(block: dict[str, Any], prefix: str = "") -> str:
+    parts = [
+        _line(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key}={value}"
+        for key, value in block.items()
+    ]
+    return " ".join(parts)

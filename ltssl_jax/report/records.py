@@ -1,0 +1,89 @@
+"""The files of a run directory: everything a later reader needs, in plain formats.
+
+`config.json`     the resolved configuration, the command and the identity card
+`metrics.jsonl`   one JSON object per log or evaluation
+`result.json`     the final numbers, with what they are numbers of
+`confusion.npy`   the `[K, K]` counts from which every number can be computed again
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ltssl_jax.core import InputError
+
+
+class RunDirectory:
+    """Writes the records of one run; only the first process of a run on several writes."""
+
+    def __init__(self, path: str | os.PathLike, *, is_writer: bool = True):
+        self.path = pathlib.Path(path)
+        self._is_writer = is_writer
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK):
+                raise PermissionError("it is not writable")
+        except OSError as error:
+            raise InputError(
+                f"--workdir {os.fspath(path)!r} cannot be used ({error}); choose another"
+            ) from error
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes `name` whole or not at all."""
+        text = json.dumps(_plain(content), indent=2) + "\n"
+        self._replace(name, text.encode())
+
+    def write_confusion(self, matrix: np.ndarray) -> None:
+        """Writes `confusion.npy`."""
+        path = self.path / "confusion.partial.npy"
+        if self._is_writer:
+            np.save(path, matrix, allow_pickle=False)
+            path.replace(self.path / "confusion.npy")
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Appends one line to `metrics.jsonl`."""
+        if self._is_writer:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_plain(record)) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Reads `metrics.jsonl`; a line cut off by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [record for line in lines if (record := _parsed(line)) is not None]
+
+    def rewind(self, step: int) -> None:
+        """Drops the lines after `step`: a resumed run writes them again."""
+        kept = [json.dumps(r) for r in self.history() if r["step"] <= step]
+        self._replace("metrics.jsonl", "".join(line + "\n" for line in kept).encode())
+
+    def _replace(self, name: str, content: bytes) -> None:
+        if self._is_writer:
+            partial = self.path / f"{name}.partial"
+            partial.write_bytes(content)
+            partial.replace(self.path / name)
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """NumPy, paths and tuples to JSON; NaN, which JSON lacks, to null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

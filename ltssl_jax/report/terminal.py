@@ -1,0 +1,106 @@
+"""What a person sees while a run goes on, and the table at its end."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ltssl_jax.evaluation import metrics as metrics_
+from ltssl_jax.training.loop import Log
+
+ROWS = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "geometric_mean": "geometric mean of recalls",
+    "geometric_mean_floored": "  with zero recalls raised to 1/(100 K)",
+    "worst_class_recall": "worst class",
+    "many": "many (most labeled third)",
+    "medium": "medium",
+    "few": "few (least labeled third)",
+    "minority": "rarer half of the classes",
+}
+
+
+class Terminal:
+    """Prints a run: a bar that a person can watch, plain lines where nobody does."""
+
+    def __init__(self, total_steps: int, images_per_step: int, *, is_quiet: bool = False):
+        self._total, self._images = total_steps, images_per_step
+        self._console = Console(quiet=is_quiet, soft_wrap=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.fields[phase]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total_steps, phase="training")
+
+    def __enter__(self) -> "Terminal":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Prints one line."""
+        self._console.print(text, markup=False)
+
+    def reading(self, done: int, total: int) -> None:
+        """Shows how many images have been read; fits `feed.training(progress=…)`."""
+        self._bar.update(self._task, completed=done, total=total, phase="reading images")
+
+    def log(self, log: Log) -> None:
+        """Prints step, speed, time left, and what the loss is made of."""
+        rate = log.num_steps / max(log.seconds, 1e-9)
+        left = datetime.timedelta(seconds=round((self._total - log.step) / rate))
+        terms = [
+            f"{name.split('/', 1)[1]} {value:.3f}"
+            for name, value in log.metrics.items()
+            if name.startswith(("loss/", "monitor/"))
+        ]
+        self._bar.update(self._task, completed=log.step, total=self._total, phase="training")
+        self.say(
+            f"step {log.step:>{len(str(self._total))}}/{self._total}"
+            f"  {rate * self._images:,.0f} images/s  {left} left"
+            f"  loss {log.metrics['loss']:.3f} = {' + '.join(terms)}".replace(" + mask", ", mask")
+        )
+
+    def evaluated(self, step: int, split: str, summary: Mapping[str, float]) -> None:
+        """Prints one evaluation."""
+        self.say(
+            f"step {step:>{len(str(self._total))}}/{self._total}  {split}:"
+            f" balanced accuracy {100 * summary['balanced_accuracy']:.1f} %,"
+            f" few {100 * summary['few']:.1f} %, worst class"
+            f" {100 * summary['worst_class_recall']:.1f} %"
+        )
+
+    def results(self, title: str, summary: Mapping[str, float]) -> None:
+        """Prints all metrics of one confusion matrix, in percent."""
+        table = Table(title=title, title_justify="left")
+        table.add_column("metric")
+        table.add_column("%", justify="right")
+        for key, name in ROWS.items():
+            table.add_row(name, f"{100 * summary[key]:.1f}")
+        self._console.print(table)
+
+    def recalls(
+        self, confusion: np.ndarray, class_names: Sequence[str], labeled_counts: np.ndarray
+    ) -> None:
+        """Prints the recall of each class, most labeled first; of 30 and more only the extremes."""
+        recalls, support = metrics_.recall_per_class(confusion), confusion.sum(axis=1)
+        order = np.concatenate(list(metrics_.class_groups(labeled_counts).values()))
+        table = Table(title="recall per class, most labeled first", title_justify="left")
+        for column in ("class", "labeled", "evaluated", "recall %"):
+            table.add_column(column, justify="left" if column == "class" else "right")
+        shown = order if len(order) < 30 else np.concatenate([order[:10], [-1], order[-10:]])
+        for k in shown:
+            row = (class_names[k], labeled_counts[k], support[k], f"{100 * recalls[k]:.1f}")
+            table.add_row(*(("…",) * 4 if k < 0 else map(str, row)))
+        self._console.print(table)

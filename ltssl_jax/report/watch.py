@@ -1,0 +1,125 @@
+"""Follows a run: writes its records and tells the person watching."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltssl_jax.evaluation import metrics as metrics_
+from ltssl_jax.report.records import RunDirectory
+from ltssl_jax.report.terminal import Terminal
+from ltssl_jax.training.loop import Log
+
+METRIC = "balanced_accuracy"
+
+
+class Watch:
+    """Receives what happens in a run; knows nothing of how it happens.
+
+    Args:
+      records: where everything is written.
+      terminal: where a person reads.
+      class_names: `K` names.
+      labeled_counts: `[K]` int, for the groups of classes.
+      images_per_step: labeled and unlabeled images a step consumes.
+      scored_by: step to the words that say which head was evaluated.
+    """
+
+    def __init__(
+        self,
+        records: RunDirectory,
+        terminal: Terminal,
+        *,
+        class_names: Sequence[str],
+        labeled_counts: np.ndarray,
+        images_per_step: int,
+        scored_by: Callable[[int], str],
+    ):
+        self.records, self.terminal = records, terminal
+        self._class_names, self._counts = class_names, labeled_counts
+        self._images_per_step, self._scored_by = images_per_step, scored_by
+
+    def begin(self, step: int, introduction: Iterable[str], config: Mapping[str, Any]) -> None:
+        """Introduces the run, writes `config.json`, and forgets what a resumed run repeats."""
+        for line in introduction:
+            self.terminal.say(line)
+        if step:
+            self.terminal.say(f"continuing after step {step}")
+        self.records.rewind(step)
+        self.records.write_json("config.json", config)
+
+    def interrupted(self, step: int) -> dict[str, Any]:
+        """Says how to continue; there is no result."""
+        self.terminal.say(f"stopped after step {step}; the same command continues from there")
+        return {}
+
+    def compiled(self, seconds: float) -> None:
+        """Says how long the first step took."""
+        self.terminal.say(f"first step, compilation included: {seconds:.1f} s")
+
+    def log(self, entry: Log) -> None:
+        """Records training metrics."""
+        rate = entry.num_steps * self._images_per_step / max(entry.seconds, 1e-9)
+        record = {"step": entry.step, "kind": "train", "images_per_second": rate}
+        self.records.append(record | entry.metrics)
+        self.terminal.log(entry)
+
+    def evaluated(
+        self, step: int, confusions: Mapping[str, np.ndarray]
+    ) -> dict[str, dict[str, float]]:
+        """Records one evaluation; returns the metrics of each set."""
+        summaries = {name: self._summary(matrix) for name, matrix in confusions.items()}
+        flat = {f"{n}/{k}": value for n, s in summaries.items() for k, value in s.items()}
+        self.records.append(
+            {"step": step, "kind": "evaluation", "scored_by": self._scored_by(step)} | flat
+        )
+        for name, summary in summaries.items():
+            self.terminal.evaluated(step, name, summary)
+        return summaries
+
+    def finished(
+        self,
+        step: int,
+        confusions: Mapping[str, np.ndarray],
+        facts: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Writes `result.json` and `confusion.npy`, prints the tables, returns the result."""
+        scored_by = self._scored_by(step)
+        result = dict(step=step, scored_by=scored_by, weights="ema", **facts)
+        history = [r for r in self.records.history() if r["kind"] == "evaluation"]
+        for name, matrix in confusions.items():
+            summary = self._summary(matrix)
+            recalls = metrics_.recall_per_class(matrix)
+            over_time = [r[f"{name}/{METRIC}"] for r in history if f"{name}/{METRIC}" in r]
+            result[name] = summary | {
+                "num_images": int(matrix.sum()),
+                "recall_per_class": dict(zip(self._class_names, recalls.tolist(), strict=True)),
+                f"{METRIC}_over_evaluations": _over_time(over_time),
+            }
+            self.terminal.results(
+                f"{name}: {int(matrix.sum()):,} images; {scored_by}, EMA weights, step {step}",
+                summary,
+            )
+        self.terminal.recalls(confusions["test"], self._class_names, self._counts)
+        self.records.write_json("result.json", result)
+        self.records.write_confusion(confusions["test"])
+        self.terminal.say(f"written to {self.records.path}")
+        return result
+
+    def _summary(self, confusion: np.ndarray) -> dict[str, float]:
+        floor = 1.0 / (100 * len(self._class_names))  # as published tables do
+        return metrics_.summary(confusion, self._counts, geometric_mean_floor=floor)
+
+
+def _over_time(values: list[float]) -> dict[str, float]:
+    """The three ways in which papers of this field report one run."""
+    if not values:
+        return {}
+    last = values[-20:]
+    return {
+        "last": values[-1],
+        "last20_mean": statistics.fmean(last),
+        "last20_median": statistics.median(last),
+        "best": max(values),
+    }

@@ -1,0 +1,121 @@
+"""The host loop: dispatch a step, and only then read what the steps before it said."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ltssl_jax.core import Array, PyTree, TrainState
+
+Metrics = Mapping[str, float]
+
+
+class Log(NamedTuple):
+    """Metrics averaged over the steps since the last log, and how long those took."""
+
+    step: int
+    metrics: Metrics
+    num_steps: int
+    seconds: float
+
+
+class Hook(NamedTuple):
+    """Calls `act(step, state)` after every `every` steps and after the last one."""
+
+    every: int
+    act: Callable[[int, TrainState], None]
+
+    def is_due(self, step: int, total_steps: int) -> bool:
+        """Says whether it is called after `step`."""
+        return step % self.every == 0 or step == total_steps
+
+
+def run(
+    step: Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Mapping[str, Array]]],
+    state: TrainState,
+    batches: Iterator[PyTree],
+    resident: PyTree,
+    *,
+    total_steps: int,
+    log_every: int,
+    log: Callable[[Log], None],
+    compiled: Callable[[float], None] = lambda seconds: None,
+    hooks: tuple[Hook, ...] = (),
+    is_stopped: Callable[[int], bool] = lambda step: False,
+) -> TrainState:
+    """Trains until `total_steps` updates are finished, or `is_stopped(step)` says so.
+
+    Args:
+      step: compiled `(state, batch, resident) -> (state, metrics)`; donates the state.
+      state: where to start.
+      batches: batches from `state.step` on, spread over the devices.
+      resident: what every step needs beside its batch.
+      total_steps: where to end.
+      log_every: steps per `Log`.
+      log: receives each `Log`, one step after its last step was dispatched.
+      compiled: receives the seconds of the first step, nearly all of them compilation.
+      hooks: evaluation, checkpoints.
+      is_stopped: asked after every step.
+
+    Returns:
+      The last state.
+    """
+    window, clock = [], time.perf_counter()
+
+    def flush(now: int):
+        nonlocal window, clock
+        if window:
+            metrics = _mean(window)
+            log(Log(now, metrics, len(window), time.perf_counter() - clock))
+        window, clock = [], time.perf_counter()
+
+    start = int(state.step)
+    for n in range(start + 1, total_steps + 1):
+        state, metrics = step(state, next(batches), resident)
+        if n == start + 1:
+            jax.block_until_ready(metrics)
+            compiled(time.perf_counter() - clock)
+            clock = time.perf_counter()
+        if (n - 1) % log_every == 0:
+            flush(n - 1)
+        window.append(metrics)
+        due = [hook for hook in hooks if hook.is_due(n, total_steps)]
+        if due:
+            jax.block_until_ready(metrics)  # so that the hooks' time is not the steps'
+            began = time.perf_counter()
+            for hook in due:
+                hook.act(n, state)
+            clock += time.perf_counter() - began
+        if is_stopped(n):
+            break
+    flush(int(state.step))
+    return state
+
+
+def _mean(window: list[Mapping[str, Array]]) -> Metrics:
+    host = jax.device_get(window)
+    return {name: float(np.mean([metrics[name] for metrics in host])) for name in host[-1]}
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM and Ctrl-C into a question to ask between steps: was a stop asked for?
+
+    A second Ctrl-C interrupts at once.
+    """
+    received = []
+
+    def remember(number, frame):
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {s: signal.signal(s, remember) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,97 @@
+"""Operations on values against Pillow, over the ranges of their parameters."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageOps
+
+from ltssl_jax.augment import colour
+from ltssl_jax.core import InputError
+
+FACTORS = np.array([0, 0.1, 0.34, 0.5, 0.77, 1, 1.25, 1.5, 1.9, 2.5], np.float32)  # one per image
+
+
+def with_pillow(op, images, *parameters):
+    rows = zip(images, *parameters, strict=True)
+    return np.stack([np.asarray(op(Image.fromarray(image), *row)) for image, *row in rows])
+
+
+def assert_within_one_level(ours, theirs):
+    """Exact but for the rounding of a multiplication followed by an addition."""
+    difference = np.abs(np.asarray(ours).astype(int) - theirs)
+    assert difference.max() <= 1
+    assert np.mean(difference) < 0.002
+
+
+def test_posterize_equals_pillow_from_one_to_eight_bits(images):
+    bits = [1, 2, 3, 4, 5, 6, 7, 8, 1, 1]
+    ours = colour.posterize(images, np.array(bits))
+    np.testing.assert_array_equal(ours, with_pillow(ImageOps.posterize, images, bits))
+
+
+def test_solarize_equals_pillow(images):
+    threshold = np.array([0, 1, 34.13, 50, 77, 78, 128, 200, 255, 256], np.float32)
+    ours = colour.solarize(images, addition=np.zeros(10, np.float32), threshold=threshold)
+    np.testing.assert_array_equal(ours, with_pillow(ImageOps.solarize, images, threshold))
+
+
+def test_solarize_with_addition_saturates_first():
+    values = np.array([[0, 100, 113, 114, 240, 250]], np.uint8)
+    ours = colour.solarize(values, addition=np.array([14.67]), threshold=np.array([128.0]))
+    np.testing.assert_array_equal(ours, [[14, 114, 127, 127, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    "op, enhance", [(colour.saturate, ImageEnhance.Color), (colour.sharpen, ImageEnhance.Sharpness)]
+)
+def test_stencils_equal_pillow(images, op, enhance):
+    ours = jax.jit(op)(images, FACTORS)
+    theirs = with_pillow(lambda image, factor: enhance(image).enhance(factor), images, FACTORS)
+    assert_within_one_level(ours, theirs)
+    np.testing.assert_array_equal(op(images, np.ones(10, np.float32)), images)
+
+
+def test_blends_with_black_and_with_the_mean_equal_pillow(images):
+    grey = np.asarray(colour.mean_luma(images))
+    for degenerate, enhance in [(0 * grey, ImageEnhance.Brightness), (grey, ImageEnhance.Contrast)]:
+        ours = jax.jit(colour.blend)(degenerate[:, None, None, None], images, FACTORS)
+        theirs = with_pillow(lambda image, f, op=enhance: op(image).enhance(f), images, FACTORS)
+        assert_within_one_level(ours, theirs)
+
+
+def test_luma_equals_pillow(images):
+    theirs = with_pillow(lambda image: image.convert("L"), images)
+    np.testing.assert_array_equal(colour.luma(images)[..., 0], theirs)
+    np.testing.assert_array_equal(colour.luma(images[..., :1]), images[..., :1])
+    with pytest.raises(InputError, match="2 channels"):
+        colour.luma(images[..., :2])
+
+
+def test_histogram_counts_each_channel(images):
+    theirs = with_pillow(lambda image: np.reshape(image.histogram(), (3, 256)).T, images)
+    np.testing.assert_array_equal(colour.histogram(images), theirs)
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_equalize_equals_pillow(images, size):
+    images = images[:, :size, :size]
+    ours = jax.jit(lambda images: colour.look_up(images, colour.equalize(images)))(images)
+    np.testing.assert_array_equal(ours, with_pillow(ImageOps.equalize, images))
+
+
+def test_auto_contrast_is_pillow_without_its_rounding(images):
+    ours = np.asarray(colour.look_up(images, colour.auto_contrast(images))).astype(int)
+    assert np.abs(ours - with_pillow(ImageOps.autocontrast, images)).max() <= 1
+    low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
+    exact = (images.astype(int) - low) * 255 // np.maximum(high.astype(int) - low, 1)
+    np.testing.assert_array_equal(ours, np.where(high > low, exact, images))
+
+
+def test_look_up_reads_each_images_and_channels_table(images):
+    table = np.random.default_rng(0).integers(0, 256, (10, 256, 3)).astype(np.uint8)
+    ours = np.asarray(colour.look_up(images, table))
+    for image in (0, 9):
+        for channel in range(3):
+            expected = table[image, :, channel][images[image, :, :, channel]]
+            np.testing.assert_array_equal(ours[image, :, :, channel], expected)
+    np.testing.assert_array_equal(colour.look_up(images, colour.levels()), images)
