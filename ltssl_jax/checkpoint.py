@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from ltssl_jax.core import InputError, PyTree, TrainState
@@ -46,7 +45,7 @@ class CheckpointStore:
             ]
         )
         self._manager = ocp.CheckpointManager(
-            epath.Path(directory).resolve(),
+            pathlib.Path(directory).resolve(),
             item_names=("state", "card"),
             options=ocp.CheckpointManagerOptions(
                 best_fn=score,

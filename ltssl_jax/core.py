@@ -92,11 +92,11 @@ class EvalBatch:
 
 @struct.dataclass
 class Labeled:
-    """Labeled examples: `image` `[B, H, W, C]` float32 weak view, `label` and `index` `[B]` int32."""
+    """Labeled examples: one weak view `[B, H, W, C]` float32, label and index `[B]` int32."""
 
     image: Array
     label: Array
-    index: Array
+    index: Array  # position in the labeled split
 
 
 @struct.dataclass
@@ -256,6 +256,15 @@ class Ema:
 
     params: PyTree
     batch_stats: PyTree
+
+
+class Log(NamedTuple):
+    """Metrics averaged over the `num_steps` up to `step`, and how long those took."""
+
+    step: int
+    metrics: Mapping[str, float]
+    num_steps: int
+    seconds: float
 
 
 @struct.dataclass

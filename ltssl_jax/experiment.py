@@ -159,7 +159,12 @@ def load_data(config: ConfigDict) -> tuple[Source, Split]:
 def with_channel_statistics(config: ConfigDict, source: Source, split: Split) -> ConfigDict:
     """Measures mean and standard deviation on the training images where the config gives none."""
     config = config.copy_and_resolve_references().unlock()
-    if not config.augment.mean or not config.augment.std:
+    if bool(config.augment.mean) != bool(config.augment.std):
+        raise InputError(
+            f"augment.mean is {config.augment.mean} and augment.std is {config.augment.std};"
+            " give both, or neither to have them measured on the training images"
+        )
+    if not config.augment.mean:
         positions = np.union1d(split.labeled, split.unlabeled)
         config.augment.mean, config.augment.std = feed.channel_statistics(source.train, positions)
     return config

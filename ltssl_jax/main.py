@@ -3,14 +3,14 @@
 Any leaf of the configuration can be overridden: `--config.method.threshold=0.9`.
 """
 
-import difflib
+import logging
 import os
 import shlex
 import sys
 
 import jax
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from ltssl_jax.core import InputError
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     """Runs the experiment that the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    config = CONFIG.value
+    config = loaded()
     start_processes(config.parallel)
     keep_compilations()
     from ltssl_jax import experiment  # after the processes have met: it may touch devices
@@ -54,25 +54,52 @@ def keep_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ltssl_jax", "jax"))
 
 
-def cli() -> None:
-    """Parses the flags and runs; prints what is wrong with the input in one sentence."""
-    flags.mark_flags_as_required(["config", "workdir"])
+def loaded() -> ConfigDict:
+    """Returns the configuration; only now do the flags say whether the file could be read."""
     try:
-        app.run(main, flags_parser=parse)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+        CONFIG.value.parallel  # noqa: B018
+        return CONFIG.value
+    except OSError as error:
+        name = config_flags.get_config_filename(flags.FLAGS["config"])
+        raise InputError(f"--config {name!r} cannot be read; is the path right?") from error
 
 
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; a misspelt or mistyped one is a usage error, not a traceback."""
+    flags.mark_flags_as_required(["config", "workdir"])
     try:
-        return flags.FLAGS(argv, known_only=False)
+        return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(f"error: {error}\nsee python -m ltssl_jax.main --help")
-    except (AttributeError, KeyError, TypeError) as error:
-        sys.exit(f"error: in --config.…: {explained(error)}")
-    except (OSError, ImportError, SyntaxError) as error:
-        sys.exit(f"error: --config cannot be loaded: {error}")
+        sys.exit(f"error: {error}; see python -m ltssl_jax.main --help")
+    except (AttributeError, KeyError):
+        check_overrides(argv)
+        raise  # a fault of the configuration file itself, which the traceback explains
+
+
+def check_overrides(argv: list[str]) -> None:
+    """Refuses `--config.a.b=…` where the configuration has no such field.
+
+    Raises:
+      InputError: names the field and the nearest one.
+    """
+    typed = [arg.lstrip("-").split("=")[0] for arg in argv if arg.startswith("--config.")]
+    for path in typed:
+        block, (_, *fields) = flags.FLAGS["config"].value, path.split(".")
+        for depth, field in enumerate(fields):
+            if field not in block:
+                name = ".".join(["config", *fields[:depth]])
+                raise InputError.unknown(f"--{path}: field of {name}", field, block)
+            block = block[field]
+
+
+def cli() -> None:
+    """Parses the flags and runs; what is wrong with the input is said in one sentence."""
+    # It reports, as if it were news, every kind of accelerator that the machine lacks.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+    try:
+        app.run(main, flags_parser=parse)
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

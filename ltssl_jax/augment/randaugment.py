@@ -52,7 +52,7 @@ def rand_augment(images: Images, uniforms: Array, *, num_ops: int, level: float)
     """
 
     def body(images, uniforms):
-        op = (uniforms[:, 0] * len(OPS)).astype(jnp.int32)
+        op = (uniforms[:, 0] * (len(OPS) - 1)).astype(jnp.int32)
         return apply_op(images, op, where=uniforms[:, 1:], level=level), None
 
     draws = uniforms.reshape(-1, num_ops, DRAWS_PER_OP).swapaxes(0, 1)

@@ -252,7 +252,7 @@ def _look_up(stream, resident):
 
 def _uniforms(key, stream, step, slot, draws):
     """Draws `[B, draws]` float32 in `[0, 1)`, in one block per example."""
-    key = jax.random.fold_in(key, stream)
+    key = jax.random.fold_in(jax.random.fold_in(key, stream), step)
     bits = jax.vmap(lambda slot: jax.random.bits(jax.random.fold_in(key, slot), (draws,)))(slot)
     # 24 bits are what float32 holds: the largest uniform stays below 1.
     return (bits >> 8).astype(jnp.float32) * jnp.float32(2**-24)

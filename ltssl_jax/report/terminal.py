@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ltssl_jax.core import Log
 from ltssl_jax.evaluation import metrics as metrics_
-from ltssl_jax.training.loop import Log
 
 ROWS = {
     "balanced_accuracy": "balanced accuracy",

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ltssl_jax.core import Log
 from ltssl_jax.evaluation import metrics as metrics_
 from ltssl_jax.report.records import RunDirectory
 from ltssl_jax.report.terminal import Terminal
-from ltssl_jax.training.loop import Log
 
 METRIC = "balanced_accuracy"
 

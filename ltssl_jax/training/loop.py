@@ -9,18 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ltssl_jax.core import Array, PyTree, TrainState
-
-Metrics = Mapping[str, float]
-
-
-class Log(NamedTuple):
-    """Metrics averaged over the steps since the last log, and how long those took."""
-
-    step: int
-    metrics: Metrics
-    num_steps: int
-    seconds: float
+from ltssl_jax.core import Array, Log, PyTree, TrainState
 
 
 class Hook(NamedTuple):
@@ -96,7 +85,7 @@ def run(
     return state
 
 
-def _mean(window: list[Mapping[str, Array]]) -> Metrics:
+def _mean(window: list[Mapping[str, Array]]) -> dict[str, float]:
     host = jax.device_get(window)
     return {name: float(np.mean([metrics[name] for metrics in host])) for name in host[-1]}
 

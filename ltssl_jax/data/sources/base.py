@@ -59,7 +59,6 @@ class Source:
 
 def in_memory(images: np.ndarray, labels: np.ndarray) -> Records:
     """Wraps `[N, H, W, C]` uint8 images (an array or a memory map) and `[N]` labels."""
-    images = np.asarray(images)
     return Records(labels.astype(np.int32), lambda positions: images[positions], images.shape[1:])
 
 

@@ -57,9 +57,9 @@ def _list_classes(root: str, part: str) -> dict[str, list[str]]:
         raise InputError(f"{directory} is missing (found {found or 'nothing'}); give {_LAYOUT}")
     extensions = _extensions()
     classes = {}
+    prefix = len(root) + 1
     for entry in os.scandir(directory):
         if entry.is_dir() and not entry.name.startswith("."):
-            prefix = len(root) + 1
             files = sorted(file[prefix:] for file in _walk(entry.path, extensions))
             if not files:
                 raise InputError(f"{entry.path} has no image; add some or remove the directory")
@@ -142,8 +142,6 @@ def _to_mode(image: Image.Image, mode: str, path: str) -> Image.Image:
         image = Image.fromarray(np.round(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
         raise InputError(f"{path} has floating-point pixels; save it with 8 or 16 bits per channel")
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
     return image if image.mode == mode else image.convert(mode)
 
 
