@@ -5,6 +5,7 @@ Any leaf of the configuration can be overridden: `--config.method.threshold=0.9`
 
 import logging
 import os
+import re
 import shlex
 import sys
 
@@ -71,25 +72,17 @@ def parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         sys.exit(f"error: {error}; see python -m ltssl_jax.main --help")
-    except (AttributeError, KeyError):
-        check_overrides(argv)
-        raise  # a fault of the configuration file itself, which the traceback explains
-
-
-def check_overrides(argv: list[str]) -> None:
-    """Refuses `--config.a.b=…` where the configuration has no such field.
-
-    Raises:
-      InputError: names the field and the nearest one.
-    """
-    typed = [arg.lstrip("-").split("=")[0] for arg in argv if arg.startswith("--config.")]
-    for path in typed:
-        block, (_, *fields) = flags.FLAGS["config"].value, path.split(".")
-        for depth, field in enumerate(fields):
-            if field not in block:
-                name = ".".join(["config", *fields[:depth]])
-                raise InputError.unknown(f"--{path}: field of {name}", field, block)
-            block = block[field]
+    except (AttributeError, KeyError) as error:
+        # ml_collections names an unknown field, and the nearest one if there is any. An error that
+        # names no field of the command line is a fault of the configuration file: raise it.
+        said = str(error.args[0])
+        near = re.search(r'Did you mean "(\w+)"', said)
+        for arg in argv:
+            path = arg.lstrip("-").split("=")[0]
+            if path.startswith("config.") and re.search(rf"'({path.replace('.', '|')})\b", said):
+                hint = f"; did you mean {near[1]!r}?" if near else ""
+                sys.exit(f"error: --{path}: the configuration has no such field{hint}")
+        raise
 
 
 def cli() -> None:

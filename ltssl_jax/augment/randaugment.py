@@ -52,7 +52,7 @@ def rand_augment(images: Images, uniforms: Array, *, num_ops: int, level: float)
     """
 
     def body(images, uniforms):
-        op = (uniforms[:, 0] * (len(OPS) - 1)).astype(jnp.int32)
+        op = (uniforms[:, 0] * len(OPS)).astype(jnp.int32)
         return apply_op(images, op, where=uniforms[:, 1:], level=level), None
 
     draws = uniforms.reshape(-1, num_ops, DRAWS_PER_OP).swapaxes(0, 1)
@@ -116,7 +116,7 @@ def _box(images, parameter, where):
     """
     height, width, channels = images.shape[1:]
     nothing = -32 / height  # a side of -1 paints nothing; 0 paints one pixel
-    side = parameter("cutout", nothing) * height / 32
+    side = parameter("cutout", nothing)
     left = jnp.floor(jnp.maximum(where[:, 0] * width - side / 2, 0))
     top = jnp.floor(jnp.maximum(where[:, 1] * height - side / 2, 0))
     return geometry.fill_box(
