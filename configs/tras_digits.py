@@ -2,7 +2,7 @@
 
 python -m ltssl_jax.main --config configs/tras_digits.py --workdir runs/digits
 
-Protocol: ours (`defaults.digits_protocol`); no published number. Our own are in the README.
+Protocol: ours (`defaults.digits_protocol`), so there is no published number; the README has ours.
 """
 
 from ltssl_jax import defaults

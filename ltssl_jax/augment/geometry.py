@@ -101,7 +101,7 @@ def flip(images: Images, mirrored: Array) -> Images:
 def fill_box(
     images: Images, *, top: Array, left: Array, bottom: Array, right: Array, colour: Array
 ) -> Images:
-    """Paints one box per image: rows `[top, bottom)`, columns `[left, right)`, `[B]` int each.
+    """Paints one box per image: rows `[top, bottom)`, columns `[left, right)`, whole numbers `[B]`.
 
     Args:
       images: `[B, H, W, C]`.

@@ -116,7 +116,7 @@ def _box(images, parameter, where):
     """
     height, width, channels = images.shape[1:]
     nothing = -32 / height  # a side of -1 paints nothing; 0 paints one pixel
-    side = parameter("cutout", nothing)
+    side = parameter("cutout", nothing) * height / 32
     left = jnp.floor(jnp.maximum(where[:, 0] * width - side / 2, 0))
     top = jnp.floor(jnp.maximum(where[:, 1] * height - side / 2, 0))
     return geometry.fill_box(

@@ -157,7 +157,7 @@ def _check_batches(batch_size: int, mu: int, host: tuple[int, int]) -> None:
 
 def _choose(kind: str, streams: list[_Subset], budget_bytes: int) -> str:
     if kind not in KINDS:
-        raise InputError(f"the feed is {kind!r}; choose one of {', '.join(KINDS)}")
+        raise InputError.unknown("data.feed", kind, KINDS)
     num_bytes = sum(len(s.positions) * int(np.prod(s.records.image_shape)) for s in streams)
     if kind == "auto":
         return "resident" if num_bytes <= budget_bytes else "tfdata"

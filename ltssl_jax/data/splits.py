@@ -36,7 +36,8 @@ class Split:
       is_labeled: `[N_u]` bool, this unlabeled row is in the labeled set, too.
       labeled_counts: `[K]` int64, labeled images of each class.
       unlabeled_counts: `[K]` int64, unlabeled rows of each known class; for reports only.
-      fingerprint: SHA-256 of the three position arrays; equal splits, and only they, share it.
+      fingerprint: SHA-256 of the three position arrays and of the labeled counts; equal splits, and
+        only they, share it.
     """
 
     labeled: np.ndarray
@@ -163,7 +164,7 @@ def _unlabeled_shape(shape, num_max, imbalance_ratio, num_classes) -> np.ndarray
             return np.full(num_classes, int(num_max), np.int64)
         case "uniform_mean":
             return np.full(num_classes, int(num_max / num_classes), np.int64)
-    raise InputError(f"unlabeled_shape is {shape!r}; choose one of {', '.join(SHAPES)}")
+    raise InputError.unknown("unlabeled_shape", shape, SHAPES)
 
 
 def _class_positions(labels, num_classes) -> tuple[list[np.ndarray], np.ndarray]:
@@ -218,7 +219,7 @@ def _cut(classes, unknown, num_labeled, num_unlabeled, num_validation, overlap) 
         is_labeled=np.isin(arrays["unlabeled"], arrays["labeled"]),
         labeled_counts=num_labeled,
         unlabeled_counts=unlabeled_counts,
-        fingerprint=_fingerprint(arrays),
+        fingerprint=_fingerprint(arrays | {"labeled_counts": num_labeled}),
     )
 
 

@@ -55,12 +55,11 @@ def test_bilinear_agrees_with_pillow_inside(images):
         assert difference.max() <= 1  # the rounding of halves
 
 
-def test_bilinear_half_pixel_shift_averages_neighbours_and_darkens_the_border():
-    image = (
-        np.zeros((1, 1, 3, 1), np.uint8) + np.array([40, 60, 100], np.uint8)[None, None, :, None]
-    )
-    affine = np.array([[[1, 0, 0.5], [0, 1, 0]]], np.float32)
-    np.testing.assert_array_equal(geometry.warp_bilinear(image, affine)[0, 0, :, 0], [50, 80, 50])
+def test_bilinear_averages_neighbours_rounds_and_darkens_the_border():
+    image = np.array([40, 60, 103], np.uint8).reshape(1, 1, 3, 1)
+    affine = np.array([[[1, 0, 0.25], [0, 1, 0]]], np.float32)
+    # 0.75 * 60 + 0.25 * 103 = 70.75; 0.75 * 103 = 77.25.
+    np.testing.assert_array_equal(geometry.warp_bilinear(image, affine).ravel(), [45, 71, 77])
 
 
 def test_about_centre_keeps_the_centre():

@@ -171,6 +171,29 @@ def test_cutout_area_and_centre():
     np.testing.assert_allclose(hidden.mean(axis=0), np.outer(expected, expected), atol=0.03)
 
 
+def test_digits_warp_is_turn_shear_scale_and_shift_about_the_centre(monkeypatch, grey_images):
+    """The affine map in float64, and its action on an image in the middle of all ranges."""
+    images = grey_images[:5, :8, :8]
+    np.testing.assert_array_equal(views._warp(images, np.full((5, 5), 0.5, np.float32)), images)
+    monkeypatch.setattr(views.geometry, "warp_bilinear", lambda images, affine: affine)
+    uniforms = np.random.default_rng(0).random((5, 5), dtype=np.float32)
+    ours = views._warp(images, jnp.asarray(uniforms))
+    for affine, (turn, shear, scale, right, down) in zip(ours, 2.0 * uniforms - 1, strict=True):
+        angle = np.deg2rad(25 * turn)
+        rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = rotate @ [[1, 0.3 * shear], [0, 1]] / (1 + 0.15 * scale)
+        for point in ([0, 0], [8, 0], [3, 5]):
+            expected = linear @ np.subtract(point, 4) + 4 + np.array([1.5 * right, 1.5 * down])
+            np.testing.assert_allclose(affine @ jnp.array([*point, 1.0]), expected, atol=1e-5)
+
+
+def test_digits_contrast_spreads_values_about_their_mean():
+    image = np.array([50, 100, 150], np.uint8).reshape(1, 1, 3, 1)
+    for uniform, expected in [(0, (70, 100, 130)), (0.5, (50, 100, 150)), (1, (30, 100, 170))]:
+        ours = views._contrast(image, np.array([[uniform]], np.float32))
+        np.testing.assert_allclose(ours.ravel(), expected, atol=1)  # truncated
+
+
 @pytest.mark.parametrize("recipe", sorted(views.RECIPES))
 @pytest.mark.parametrize("size, channels", [(8, 1), (16, 3)])
 def test_every_recipe_makes_finite_float_views(images, recipe, size, channels):
@@ -184,7 +207,7 @@ def test_every_recipe_makes_finite_float_views(images, recipe, size, channels):
         assert np.isfinite(view).all() and np.abs(view).max() <= 2
     assert batch.labeled.image.shape == (2, size, size, channels)
     if recipe == "none":
-        np.testing.assert_array_equal(batch.unlabeled.strong[1], made.evaluation(images))
+        np.testing.assert_allclose(batch.unlabeled.strong[1], made.evaluation(images), atol=1e-6)
 
 
 def test_evaluation_normalizes_per_channel(images):

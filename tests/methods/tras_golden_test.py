@@ -47,7 +47,7 @@ class Golden:
     """One file, with the authors' tensors brought into our layout and names."""
 
     def __init__(self, path):
-        self.arrays = dict(np.load(path))
+        self.path, self.arrays = path, dict(np.load(path))
         self.steps = sorted({int(m[1]) for k in self.arrays if (m := re.match(r"step(\d+)/", k))})
         self.num_warmup = sum(f"step{n}/loss_transfer_second_head" not in self for n in self.steps)
         self.counts = self["class_counts"]
@@ -178,8 +178,13 @@ def test_steps_are_the_authors(golden, guesses):
                 check_guesses(golden, n, head, guesses)
         check_losses(golden, n, metrics[n])
 
-    check_tensors(golden.network("final"), (final.params, final.batch_stats))
-    check_tensors(golden.network("final_ema"), (final.ema.params, final.ema.batch_stats))
+    params, stats = golden.network("final")
+    ema_params, ema_stats = golden.network("final_ema")
+    is_shipped = golden.path == SHIPPED
+    check_parameters(params, final.params, SHIPPED_BOUNDS if is_shipped else OTHER_BOUNDS)
+    check_close(ema_params, final.ema.params, atol=LEARNING_RATE * (5e-3 if is_shipped else 5e-2))
+    check_close(stats, final.batch_stats, atol=LEARNING_RATE * 2e-3)
+    check_close(ema_stats, final.ema.batch_stats, atol=LEARNING_RATE * 2e-3)
 
 
 LABELS = {"first_head": "pseudo_label_first_head", "second_head": "label_second_head"}
@@ -207,20 +212,28 @@ def check_losses(golden, n, metrics):
     np.testing.assert_allclose(metrics["grad_norm"], golden[f"step{n}/grad_norm"], rtol=1e-3)
 
 
-def check_tensors(expected, ours):
-    """Compares a network after the last step.
+# Largest difference, in units of the learning rate, and which share of all weights may exceed it.
+#
+# float32 agrees to 1e-6 or so on the losses; Adam's first steps, g / (|g| + 1e-8), turn that into a
+# visible difference where a gradient is nearly 0, and so does a leaky ReLU whose input is. The
+# shipped file was chosen to have few such places: against float64, the authors' own float32 run
+# differs by 9e-4 at most, by 4e-3 in the worst of twelve roundings; so 2e-2 is as tight as float32
+# allows. In the large file, one of three such runs moves single weights by the whole learning rate.
+SHIPPED_BOUNDS = ((0.02, 0.0), (0.001, 0.001))
+OTHER_BOUNDS = ((0.1, 0.001), (0.01, 0.01))
 
-    A loss agrees to 1e-6 or so; Adam's first steps, g / |g|, turn that into a visible difference
-    where a gradient is nearly 0. So single weights may differ by a part of the learning rate, and
-    all but one in a thousand by a hundredth of it.
-    """
-    (params, stats), (our_params, our_stats) = expected, ours
-    differences = jax.tree.map(lambda a, b: np.abs(a - b).ravel(), params, our_params)
-    differences = np.concatenate(jax.tree.leaves(differences))
-    assert np.max(differences) < 0.25 * LEARNING_RATE
-    assert np.quantile(differences, 0.999) < 0.01 * LEARNING_RATE
+
+def check_parameters(expected, ours, bounds):
+    differences = jax.tree.map(lambda a, b: np.abs(a - b).ravel(), expected, ours)
+    differences = np.concatenate(jax.tree.leaves(differences)) / LEARNING_RATE
+    for largest, share in bounds:
+        assert np.mean(differences > largest) <= share, np.sort(differences)[-10:]
+
+
+def check_close(expected, ours, atol):
+    """Statistics and averages move by a thousandth of a step: rounding is what is left."""
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-6), stats, our_stats
+        lambda a, b: np.testing.assert_allclose(b, a, rtol=2e-6, atol=atol), expected, ours
     )
 
 

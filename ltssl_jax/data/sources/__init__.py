@@ -3,7 +3,6 @@
 Each file has a function `load(*, name, root, image_size, download) -> Source`.
 """
 
-import difflib
 import importlib
 import pkgutil
 
@@ -34,9 +33,7 @@ def load(
       InputError: the kind is unknown, or the data set is missing or unusable.
     """
     if kind not in kinds():
-        near = difflib.get_close_matches(kind, kinds(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"data.source is {kind!r}; choose one of {', '.join(kinds())}{hint}")
+        raise InputError.unknown("data.source", kind, kinds())
     if image_size < 0:
         raise InputError(f"data.image_size is {image_size}; give 0 or a number of pixels")
     module = importlib.import_module(f"{__name__}.{kind}")

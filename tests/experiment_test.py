@@ -1,0 +1,264 @@
+"""Whole runs in this process: records, interruption, refusal, and the same numbers everywhere."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import shutil
+import signal
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+from ltssl_jax import experiment
+from ltssl_jax.core import InputError
+
+METRICS = {
+    "accuracy",
+    "balanced_accuracy",
+    "geometric_mean",
+    "geometric_mean_floored",
+    "worst_class_recall",
+    "many",
+    "medium",
+    "few",
+    "minority",
+}
+TERMS = {"consistency", "supervised", "supervised_balanced", "transfer"}
+
+
+def train(config, workdir):
+    return experiment.train(config, workdir, is_quiet=True)
+
+
+@pytest.fixture(scope="module")
+def whole(small_config, tmp_path_factory):
+    """The directory and the result of one run without interruption; read it only."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train(small_config(), workdir)
+
+
+def final_state(workdir, step=12):
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(workdir / f"checkpoints/{step}/state")
+
+
+def assert_same_state(workdir, other):
+    jax.tree.map(np.testing.assert_array_equal, final_state(workdir), final_state(other))
+
+
+def records(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def saved_steps(workdir):
+    return {int(path.name) for path in (workdir / "checkpoints").iterdir()}
+
+
+def contents(workdir):
+    files = (path for path in sorted(workdir.rglob("*")) if path.is_file())
+    return {str(path): path.read_bytes() for path in files}
+
+
+# --- what a run writes ----------------------------------------------------------------------------
+
+
+def test_the_files_agree_with_each_other(whole):
+    workdir, result = whole
+    assert json.loads((workdir / "result.json").read_text()) == json.loads(json.dumps(result))
+    confusion = np.load(workdir / "confusion.npy")
+    assert confusion.sum(axis=1).tolist() == [50] * 10  # every test image exactly once
+    recalls = np.diag(confusion) / 50
+    test = result["test"]
+    np.testing.assert_allclose(list(test["recall_per_class"].values()), recalls)
+    assert test["num_images"] == 500 and test["accuracy"] == np.trace(confusion) / 500
+    assert test["balanced_accuracy"] == pytest.approx(recalls.mean())
+    assert result["step"] == 12 and result["scored_by"] == "head balanced"
+    assert result["weights"] == "ema" and result["feed"] == "resident"
+    assert 12 in saved_steps(workdir)
+
+
+def test_the_configuration_is_written_resolved(whole):
+    config, result = (json.loads((whole[0] / f"{n}.json").read_text()) for n in ("config", "result"))
+    assert len(config["augment"]["mean"]) == len(config["augment"]["std"]) == 1  # measured
+    assert config["augment"] == result["augment"] == config["identity"]["augment"]
+    assert config["train"]["steps"] == 12 and config["data"]["split"]["seed"] == config["seed"]
+
+
+def test_metrics_are_one_object_per_log_and_evaluation(whole):
+    lines = records(whole[0])
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [5, 10, 12]
+    assert [line["step"] for line in lines if line["kind"] == "evaluation"] == [4, 8, 12]
+    for line in lines:
+        if line["kind"] == "train":
+            terms = {key for key in line if key.startswith("loss/")}
+            assert terms == {f"loss/{name}" for name in TERMS}
+            assert sum(line[term] for term in terms) == pytest.approx(line["loss"], rel=1e-5)
+            known = {"step", "kind", "images_per_second", "grad_norm", "learning_rate", "loss"}
+            masks = {"monitor/mask/base", "monitor/mask/balanced"}
+            assert set(line) == known | terms | masks
+        else:
+            assert set(line) == {"step", "kind", "scored_by"} | {f"test/{key}" for key in METRICS}
+    heads = [line["scored_by"] for line in lines if line["kind"] == "evaluation"]
+    assert heads == ["head base", "head base", "head balanced"]
+
+
+def test_the_small_run_is_not_trivial(whole):
+    lines = [line for line in records(whole[0]) if line["kind"] == "train"]
+    assert lines[-1]["loss/transfer"] > 0 and lines[-1]["loss/consistency"] > 0
+    assert len(set(np.load(whole[0] / "confusion.npy").argmax(axis=1))) > 1
+
+
+# --- interruption ---------------------------------------------------------------------------------
+
+
+def stop_at(step, monkeypatch):
+    """Lets a SIGTERM arrive while the batch of `step` is made."""
+    training_feed = experiment.training_feed
+
+    def interrupted_feed(run, start, progress=None):
+        def batches():
+            for n, batch in enumerate(made.batches, start + 1):
+                if n == step:
+                    signal.raise_signal(signal.SIGTERM)
+                yield batch
+
+        made = training_feed(run, start, progress)
+        return dataclasses.replace(made, batches=batches())
+
+    monkeypatch.setattr(experiment, "training_feed", interrupted_feed)
+
+
+@pytest.mark.parametrize("step", [5, 8])  # between two checkpoints, and at one
+def test_an_interrupted_run_continues_as_if_nothing_had_been(
+    step, small_config, whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        stop_at(step, patch)
+        assert train(small_config(), tmp_path) == {}
+    assert max(saved_steps(tmp_path)) == step
+    assert not (tmp_path / "result.json").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    # A line of a step that the checkpoint does not know, as a killed run leaves it, and half a one.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 10, "kind": "train", "loss": 0.0}\n{"step": 1')
+
+    result = train(small_config(), tmp_path)
+    assert_same_state(tmp_path, whole[0])
+    assert result["test"] == whole[1]["test"]
+    written = [(line["kind"], line["step"]) for line in records(tmp_path)]
+    assert len(set(written)) == len(written)
+    logged = [step for kind, step in written if kind == "train"]
+    assert logged == sorted({5, 10, 12} | {step})
+
+
+def test_a_finished_run_only_evaluates_again_whatever_maps_it(
+    small_config, whole, tmp_path, monkeypatch
+):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    before = contents(tmp_path)
+    monkeypatch.setattr(experiment, "train_step", lambda run: pytest.fail)
+    elsewhere = {"parallel.mode": "jit", "parallel.num_devices": 1, "train.log_every": 3}
+    result = train(small_config(elsewhere), tmp_path)
+    assert result["test"] == whole[1]["test"] and result["step"] == 12
+    after = contents(tmp_path)
+    assert {path for path in after if after[path] != before[path]} == {
+        str(tmp_path / name) for name in ("config.json", "result.json")
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method.threshold": 0.9},
+        {"seed": 1},
+        {"model.width": 5},
+        {"train.batch_size": 24},
+        {"data.split.num_max": 40},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_experiment_is_refused_and_nothing_is_touched(change, small_config, whole):
+    before = contents(whole[0])
+    field = "data.split_fingerprint" if "data" in next(iter(change)) else next(iter(change))
+    with pytest.raises(InputError, match=rf"(?s)another\s+--workdir.*{field}: checkpoint"):
+        train(small_config(change), whole[0])
+    assert contents(whole[0]) == before
+
+
+# --- the same numbers everywhere ------------------------------------------------------------------
+
+
+def test_a_run_can_be_repeated_bit_for_bit(small_config, whole, tmp_path):
+    result = train(small_config(), tmp_path)
+    assert_same_state(tmp_path, whole[0])
+    assert result["test"] == whole[1]["test"]
+
+
+@pytest.mark.tf
+def test_images_from_tensorflow_give_the_same_run(small_config, whole, tmp_path):
+    pytest.importorskip("tensorflow")
+    result = train(small_config({"data.feed": "tfdata"}), tmp_path)
+    assert result["feed"] == "tfdata"
+    assert_same_state(tmp_path, whole[0])
+
+
+@pytest.mark.parametrize("mode, num_devices", [("pmap", 1), ("shard_map", 8), ("jit", 8)])
+def test_mapping_and_devices_do_not_matter(mode, num_devices, small_config, whole, tmp_path):
+    mapped = {"parallel.mode": mode, "parallel.num_devices": num_devices}
+    train(small_config(mapped), tmp_path)
+    a, b = final_state(tmp_path), final_state(whole[0])
+    worst = max(jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)))
+    print(mode, num_devices, worst)
+
+
+# --- data of one's own, validation ----------------------------------------------------------------
+
+
+def test_validation_decides_which_checkpoint_is_the_best(small_config, tmp_path, monkeypatch):
+    measure = experiment.evaluate.confusion_matrix
+    correct = {("validation", 4): 5, ("validation", 8): 9, ("validation", 12): 3}
+
+    def scripted(eval_step, state, batches):
+        num_images = measure(eval_step, state, batches).sum()
+        name = {20: "validation", 500: "test"}[num_images]  # every image exactly once
+        share = correct.get((name, int(state.step)), 10 - int(state.step) // 4) / 10
+        per_class = num_images // 10
+        hits = np.eye(10) * per_class * share
+        return (hits + np.roll(np.eye(10), 1, axis=0) * per_class * (1 - share)).round().astype(int)
+
+    monkeypatch.setattr(experiment.evaluate, "confusion_matrix", scripted)
+    result = train(small_config({"data.split.validation_per_class": 2}), tmp_path)
+    assert saved_steps(tmp_path) == {8, 12}  # the best and the latest; on test 4 is the best
+    assert result["validation"]["num_images"] == 20 and result["test"]["num_images"] == 500
+    assert result["validation"]["balanced_accuracy_over_evaluations"]["best"] == pytest.approx(0.9)
+
+
+def save_folder(root, *, num_train, num_test):
+    rng = np.random.default_rng(0)
+    for part, number in (("train", num_train), ("test", num_test)):
+        for k, n in itertools.product(range(3), range(number)):
+            path = pathlib.Path(root, part, f"class{k}", f"{n:02}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(80 * k, 80 * k + 40, (8, 8, 3), np.uint8)).save(path)
+
+
+def test_a_folder_of_images_is_all_that_is_needed(small_config, tmp_path):
+    save_folder(tmp_path / "images", num_train=24, num_test=5)
+    changes = {
+        "data.source": "folder",
+        "data.root": str(tmp_path / "images"),
+        "data.split.num_max": 12,
+        "data.split.imbalance_ratio": 4.0,
+    }
+    result = train(small_config(changes), tmp_path / "run")
+    pixels = np.concatenate(
+        [np.asarray(Image.open(path)) for path in (tmp_path / "images/train").rglob("*.png")]
+    ).reshape(-1, 3)
+    np.testing.assert_allclose(result["augment"]["mean"], pixels.mean(axis=0) / 255)
+    np.testing.assert_allclose(result["augment"]["std"], pixels.std(axis=0) / 255)
+    assert list(result["test"]["recall_per_class"]) == ["class0", "class1", "class2"]
+    assert np.load(tmp_path / "run/confusion.npy").sum() == 15

@@ -1,0 +1,274 @@
+"""Every method file of the package goes through the same trials; a new file is found by itself.
+
+A class with defaults that cannot run, or with settings that deserve the same trials, exposes
+`EXAMPLES`.
+"""
+
+import functools
+import importlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltssl_jax import core, methods, parallel
+from ltssl_jax.models.layers import BatchNorm
+from ltssl_jax.models.network import Network
+from ltssl_jax.training import optim, state
+from ltssl_jax.training.ema import Averaging
+from ltssl_jax.training.step import make_eval_step, make_train_step
+
+COUNTS = np.array([3, 40, 1, 12])  # by design not in the order of the classes
+K, B, MU, STEPS = len(COUNTS), 16, 2, 3
+IMAGE = (6, 6, 1)
+
+
+def examples():
+    for name in (*methods.names(), "_skeleton"):
+        module = importlib.import_module(f"ltssl_jax.methods.{name}")
+        for i, method in enumerate(getattr(module, "EXAMPLES", (module.METHOD(),))):
+            yield pytest.param(method, id=f"{name}-{i}")
+
+
+every_method = pytest.mark.parametrize("method", list(examples()))
+
+
+class GivenViews:
+    """Hands the batch on: views are made by the test."""
+
+    def __call__(self, raw, resident, key, step):
+        return raw
+
+    def evaluation(self, images):
+        return images
+
+
+@functools.cache
+def problem():
+    return core.Problem(COUNTS, num_unlabeled=99, steps_per_epoch=2, total_steps=10)
+
+
+class Backbone(nn.Module):
+    """One convolution and one batch norm: what a method can meet, quick to compile."""
+
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = nn.Conv(5, (3, 3), name="conv")(images)
+        return jnp.mean(nn.tanh(BatchNorm(0.1, axis_name=self.axis_name)(x, train)), axis=(1, 2))
+
+
+def network(method, axis):
+    return Network(Backbone(axis), method.needs.heads, K)
+
+
+def batch(method, step):
+    rng = np.random.default_rng(step)
+
+    def view(n):
+        return jnp.asarray(rng.normal(size=(n, *IMAGE)), jnp.float32)
+
+    strong = tuple(view(MU * B) for _ in range(method.needs.strong))
+    labels = jnp.asarray(rng.integers(K, size=B), jnp.int32)
+    index = jnp.asarray(rng.permutation(99)[: MU * B], jnp.int32)
+    return core.Batch(
+        core.Labeled(view(B), labels, jnp.arange(B)),
+        core.Unlabeled(view(MU * B), strong, index),
+    )
+
+
+class Trained:
+    """A method on one runner: its start, and the compiled step."""
+
+    def __init__(self, method, mode="jit", num_devices=1):
+        self.method, self.problem = method, problem()
+        self.runner = parallel.make(mode, num_devices=num_devices)
+        self.model = network(method, self.runner.axis)
+        # SGD: Adam's first steps would turn rounding into differences of the learning rate.
+        self.optimizer = optim.make(name="sgd", learning_rate=0.05, total_steps=10)
+        step = make_train_step(
+            method,
+            self.model,
+            self.optimizer,
+            self.problem,
+            GivenViews(),
+            averaging=Averaging(0.5),
+            seed=3,
+            axis=self.runner.axis,
+        )
+        self.num_traces = 0
+
+        def counted(*args):
+            self.num_traces += 1
+            return step(*args)
+
+        self.step = self.runner.map(counted, num_shared=1)
+
+    def start(self):
+        return state.create(
+            self.model, self.method, self.optimizer, self.problem, image_shape=IMAGE, seed=0
+        )
+
+    def run(self, current, first=0, last=STEPS, views=batch):
+        """Steps `first` to `last`; returns the host's state and the metrics of each step."""
+        current, metrics = self.runner.replicate(current), []
+        for n in range(first, last):
+            shard = self.runner.shard(views(self.method, n))
+            current, m = self.step(current, shard, core.Resident())
+            metrics.append(m)
+        return jax.device_get((current, metrics))
+
+
+@functools.cache
+def reference(method):
+    """One device, jit: (trained, start, final state, metrics)."""
+    trained = Trained(method)
+    start = jax.device_get(trained.start())
+    return trained, start, *trained.run(start)
+
+
+def assert_close(ours, expected, **tolerance):
+    tolerance = {"rtol": 2e-4, "atol": 2e-5} | tolerance
+    jax.tree.map_with_path(
+        lambda path, a, b: np.testing.assert_allclose(
+            a, b, **tolerance, err_msg=jax.tree_util.keystr(path)
+        ),
+        ours,
+        expected,
+    )
+
+
+@every_method
+def test_is_frozen_and_says_what_it_is(method):
+    assert type(method)(**vars(method)) == method
+    assert type(method).__name__ in repr(method)
+    assert method.scored_by(0) and method.scored_by(100)
+    assert len({head.name for head in method.needs.heads}) == len(method.needs.heads)
+    with pytest.raises(AttributeError):
+        method.threshold = 0.1
+
+
+@every_method
+def test_state_keeps_structure_shape_and_dtype(method):
+    _, start, final, _ = reference(method)
+    assert jax.tree.structure(start) == jax.tree.structure(final)
+    for before, after in zip(jax.tree.leaves(start), jax.tree.leaves(final), strict=True):
+        assert (before.shape, before.dtype) == (after.shape, after.dtype)
+    assert final.step == STEPS
+
+
+@every_method
+def test_everything_stays_finite_and_moves(method):
+    _, start, final, metrics = reference(method)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((final, metrics)))
+    assert metrics[0]["grad_norm"] > 0
+    for before, after in zip(
+        jax.tree.leaves(start.params), jax.tree.leaves(final.params), strict=True
+    ):
+        # A head may wait for a warm-up; the backbone may not.
+        assert before.ndim < 4 or not np.array_equal(before, after)
+
+
+@every_method
+def test_does_not_trace_again(method):
+    trained, *_ = reference(method)
+    assert trained.num_traces == 1
+
+
+@every_method
+@pytest.mark.parametrize("mode", parallel.MODES)
+def test_eight_devices_equal_one(method, mode):
+    _, start, final, metrics = reference(method)
+    ours = Trained(method, mode, num_devices=8).run(start)
+    assert_close(ours, (final, metrics))
+
+
+@every_method
+def test_continuing_equals_never_stopping(method):
+    trained, start, final, _ = reference(method)
+    half, _ = trained.run(start, last=1)
+    continued, _ = trained.run(half, first=1)
+    jax.tree.map(np.testing.assert_array_equal, continued, final)
+
+
+@every_method
+def test_predicts_logits_for_every_class(method):
+    trained, _, final, _ = reference(method)
+    logits = method.predict(
+        final.method_state,
+        lambda images: trained.model.apply(
+            {"params": final.params, "batch_stats": final.batch_stats}, images, False
+        ),
+        jnp.zeros((5, *IMAGE)),
+        jnp.int32(1),
+    )
+    assert logits.shape == (5, K) and logits.dtype == jnp.float32
+
+
+@every_method
+def test_permuted_classes_permute_the_result_and_change_nothing_else(method):
+    trained, start, final, metrics = reference(method)
+    order = np.array([2, 0, 3, 1])  # the new class j is the old class order[j]
+    facts = problem()._replace(labeled_counts=COUNTS[order])
+
+    def views(method, step):
+        original = batch(method, step)
+        labels = jnp.asarray(np.argsort(order))[original.labeled.label]
+        return original.replace(labeled=original.labeled.replace(label=labels))
+
+    # The counts reach a step through the method's own state alone, so the same step serves.
+    begin = permuted(start, order).replace(method_state=jax.device_get(method.init(facts)))
+    ours = trained.run(begin, views=views)
+    assert_close(ours, (permuted(final, order), metrics))
+
+
+def permuted(current, order):
+    """Reorders what belongs to classes: the last axis of the heads, and state of `K` entries."""
+
+    def classes(path, x):
+        is_head = "classifier" in jax.tree_util.keystr(path)
+        return x[..., order] if is_head else x
+
+    def entries(x):
+        return x[..., order] if x.shape[-1:] == (K,) else x
+
+    moved = {
+        name: jax.tree.map_with_path(classes, getattr(current, name))
+        for name in ("params", "opt_state", "ema")
+    }
+    return current.replace(**moved, method_state=jax.tree.map(entries, current.method_state))
+
+
+@every_method
+def test_unlabeled_classes_and_counts_are_never_asked_for(method):
+    """What a method may know of the pool is its size."""
+    assert set(core.Problem._fields) == {
+        "labeled_counts",
+        "num_unlabeled",
+        "steps_per_epoch",
+        "total_steps",
+    }
+    assert set(core.Unlabeled.__dataclass_fields__) == {"weak", "strong", "index"}
+
+
+def test_evaluation_counts_each_image_once_on_any_number_of_devices():
+    method = methods.make("tras")
+    _, _, final, _ = reference(methods.make("tras"))
+    images = np.random.default_rng(0).normal(size=(64, *IMAGE)).astype(np.float32)
+    mask = (np.arange(64) < 61).astype(np.float32)
+    labels = np.arange(64, dtype=np.int32) % K
+    whole = core.EvalBatch(np.arange(64, dtype=np.int32), labels, mask, images)
+    counts = []
+    for mode, num_devices in [("jit", 1), ("pmap", 8), ("shard_map", 8)]:
+        runner = parallel.make(mode, num_devices=num_devices)
+        step = make_eval_step(
+            method, network(method, runner.axis), problem(), GivenViews(), axis=runner.axis
+        )
+        counts.append(np.asarray(runner.map(step)(runner.replicate(final), runner.shard(whole))))
+    assert counts[0].sum() == 61
+    np.testing.assert_array_equal(counts[0].sum(axis=1), np.bincount(labels[:61], minlength=K))
+    np.testing.assert_array_equal(counts[0], counts[1])
+    np.testing.assert_array_equal(counts[0], counts[2])
