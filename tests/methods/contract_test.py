@@ -57,7 +57,7 @@ class Backbone(nn.Module):
 
     @nn.compact
     def __call__(self, images, train):
-        x = nn.Conv(5, (3, 3), name="conv")(images)
+        x = nn.Conv(5, (3, 3), use_bias=False, name="conv")(images)
         return jnp.mean(nn.tanh(BatchNorm(0.1, axis_name=self.axis_name)(x, train)), axis=(1, 2))
 
 
