@@ -51,7 +51,7 @@ class Method:
         labeled, weak, strong = [o.logits["base"] for o in forward.jointly(*views)]
         log_pi, probs = method_state["log_prior"], ctx.devices.mean(jnp.mean(nn.softmax(weak), 0))
         keys = ctx.rng.per_example("mask", batch.unlabeled.index)
-        mask = jax.vmap(jax.random.bernoulli)(keys).astype(jnp.float32)
+        mask = (jax.random.key_data(keys)[:, 0] % 2).astype(jnp.float32)
         terms = {
             "supervised": core.Term(
                 logit_adjusted_cross_entropy(labeled, batch.labeled.label, log_pi)
@@ -116,17 +116,28 @@ def train_step(*, model=None, method=None, optimizer=None, averaging=None, axis=
     )
 
 
-def train(num_steps, *, mode="jit", num_devices=1, donate_state=False, model=None, **parts):
-    """Trains a few steps; returns each state and the metrics of each step, still on devices."""
+def trainer(*, mode="jit", num_devices=1, donate_state=False, model=None, **parts):
+    """Returns the runner, the placed initial state and the compiled step.
+
+    `model` makes a network from the name of the device axis; `parts` are those of `train_step`.
+    """
     runner = parallel.make(mode, num_devices=num_devices)
     model = model or (lambda axis: network(Flat(axis_name=axis)))
-    pure = train_step(model=model(runner.axis), axis=runner.axis, **parts)
-    step = runner.map(pure, num_shared=1, donate_state=donate_state)
-    optimizer, method = parts.get("optimizer"), parts.get("method")
-    start = initial_state(model(None), method, optimizer)
-    states, metrics = [runner.replicate(start)], []
+    start = initial_state(model(None), parts.get("method"), parts.get("optimizer"))
+    step = train_step(model=model(runner.axis), axis=runner.axis, **parts)
+    return (
+        runner,
+        runner.replicate(start),
+        runner.map(step, num_shared=1, donate_state=donate_state),
+    )
+
+
+def train(num_steps, **how):
+    """Trains a few steps; returns all states and the metrics of each step."""
+    runner, state, step = trainer(**how)
+    states, metrics = [state], []
     for n in range(num_steps):
-        following, m = step(states[-1], runner.shard(batch(seed=n)), None)
-        states.append(following)
+        state, m = step(state, runner.shard(batch(seed=n)), None)
+        states.append(state)
         metrics.append(m)
     return states, metrics

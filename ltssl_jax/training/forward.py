@@ -35,7 +35,7 @@ class NetworkForward:
 
     def jointly(self, *views: Images) -> tuple[Outputs, ...]:
         """Forwards the views not seen yet in one pass that shares batch statistics."""
-        new = [view for view in views if id(view) not in self._seen]
+        new = list({id(view): view for view in views if id(view) not in self._seen}.values())
         if new:
             outputs = self._train(jnp.concatenate(new) if len(new) > 1 else new[0])
             self._seen |= {id(v): (v, o) for v, o in zip(new, _split(outputs, new), strict=True)}

@@ -134,13 +134,12 @@ def compilations():
 
 @pytest.mark.parametrize("mode", ["pmap", "shard_map", "jit"])
 def test_one_compilation_per_run_and_the_old_state_is_donated(mode, compilations):
-    toy.train(1, mode=mode, num_devices=8, donate_state=True)  # all but the step is cached now
-    before = compilations.count
-    states, metrics = toy.train(1, mode=mode, num_devices=8, donate_state=True)
-    once, before = compilations.count - before, compilations.count
-    states, metrics = toy.train(4, mode=mode, num_devices=8, donate_state=True)
-    assert compilations.count - before == once
-    for state in states[:-1]:
-        assert all(x.is_deleted() for x in jax.tree.leaves(state))
-    for x in jax.tree.leaves((states[-1], metrics)):
-        assert x.sharding.is_fully_replicated
+    runner, state, step = toy.trainer(mode=mode, num_devices=8, donate_state=True)
+    counts = []
+    for n in range(3):
+        old, batch, before = state, runner.shard(toy.batch(seed=n)), compilations.count
+        state, metrics = step(old, batch, None)
+        counts.append(compilations.count - before)
+        assert all(x.is_deleted() for x in jax.tree.leaves(old))
+    assert counts == [1, 0, 0]
+    assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves((state, metrics)))

@@ -1,0 +1,132 @@
+"""The host loop: what is dispatched, logged, called and stopped, and when."""
+
+import itertools
+import os
+import signal
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltssl_jax.training import loop
+
+
+class Counter(NamedTuple):
+    step: int
+
+
+class Recorder:
+    """Stands where the compiled step, the log and the hooks stand; writes down who was called."""
+
+    def __init__(self):
+        self.events, self.logs, self.batches = [], [], []
+
+    def step(self, state, batch, resident):
+        self.batches.append(batch)
+        self.events.append(("step", state.step + 1))
+        assert resident == "resident"
+        return Counter(state.step + 1), {"loss": jnp.float32(batch)}
+
+    def log(self, entry):
+        self.events.append(("log", entry.step))
+        self.logs.append(entry)
+
+    def hook(self, name, every):
+        return loop.Hook(every, lambda n, state: self.events.append((name, n, state.step)))
+
+    def run(self, *, start=0, total_steps=7, log_every=3, **options):
+        batches = itertools.count(start)  # the loss of update n is n - 1
+        return loop.run(
+            self.step,
+            Counter(start),
+            batches,
+            "resident",
+            total_steps=total_steps,
+            log_every=log_every,
+            log=self.log,
+            **options,
+        )
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+def test_every_step_is_made_and_logged_once(recorder):
+    assert recorder.run().step == 7
+    assert recorder.batches == list(range(7))
+    assert [(log.step, log.num_steps) for log in recorder.logs] == [(3, 3), (6, 3), (7, 1)]
+    losses = [log.metrics["loss"] for log in recorder.logs]
+    np.testing.assert_allclose(losses, [1.0, 4.0, 6.0])  # means over the steps of each window
+
+
+def test_a_window_is_read_after_the_next_step_was_dispatched(recorder):
+    recorder.run(total_steps=4)
+    expected = [("step", 1), ("step", 2), ("step", 3), ("step", 4), ("log", 3), ("log", 4)]
+    assert recorder.events == expected
+
+
+def test_a_resumed_run_goes_on_where_it_was(recorder):
+    assert recorder.run(start=4).step == 7
+    assert recorder.batches == [4, 5, 6]
+    assert [(log.step, log.num_steps) for log in recorder.logs] == [(6, 2), (7, 1)]
+
+
+def test_a_finished_run_makes_no_step(recorder):
+    assert recorder.run(start=7).step == 7
+    assert recorder.events == []
+
+
+def test_hooks_are_called_in_order_and_after_the_last_step(recorder):
+    recorder.run(hooks=(recorder.hook("evaluate", 3), recorder.hook("save", 6)), log_every=100)
+    calls = [event for event in recorder.events if event[0] in ("evaluate", "save")]
+    assert calls == [
+        ("evaluate", 3, 3),
+        ("evaluate", 6, 6),
+        ("save", 6, 6),
+        ("evaluate", 7, 7),
+        ("save", 7, 7),
+    ]
+
+
+def test_a_stop_ends_after_the_step_with_its_log(recorder):
+    assert recorder.run(is_stopped=lambda n: n == 5).step == 5
+    assert recorder.logs[-1].step == 5
+
+
+def test_the_time_of_hooks_and_compilation_is_not_that_of_the_steps(recorder, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    inner = recorder.step
+
+    def step(state, batch, resident):
+        clock[0] += 100.0 if state.step == 0 else 1.0  # the first one is compiled
+        return inner(state, batch, resident)
+
+    def slow(n, state):
+        clock[0] += 1000.0
+
+    recorder.step, compiled = step, []
+    recorder.run(total_steps=6, compiled=compiled.append, hooks=(loop.Hook(2, slow),))
+    assert compiled == [100.0]
+    # The step dispatched before the log is read belongs to the clock of the log before it.
+    assert [log.seconds for log in recorder.logs] == [3.0, 2.0]
+
+
+def test_a_signal_asks_for_a_stop_between_steps():
+    with loop.stop_signals() as is_asked:
+        assert not is_asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert is_asked()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_interrupt_interrupts_at_once():
+    with loop.stop_signals() as is_asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert is_asked()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
