@@ -46,7 +46,11 @@ class CheckpointStore:
         )
         self._manager = ocp.CheckpointManager(
             pathlib.Path(directory).resolve(),
-            item_names=("state", "card"),
+            # Named here, because only then can the stored dtypes be read before the arrays.
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "card": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 best_fn=score,
                 best_mode="max",
@@ -111,14 +115,21 @@ class CheckpointStore:
             return state
         self._check_identity(step)
         like = _to_host(state)
-        found = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))
-        ).state
-        # Orbax casts silently.
-        same = jax.tree.map(lambda a, b: a.dtype == b.dtype, like, found)
-        if not all(jax.tree.leaves(same)):
-            raise InputError(f"checkpoint {step} was written with other dtypes than this run's")
-        return found
+        self._check_dtypes(step, like)
+        restore = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+        return self._manager.restore(step, args=restore).state
+
+    def _check_dtypes(self, step: int, like: PyTree) -> None:
+        # Orbax would cast silently.
+        stored = jax.tree.leaves(self._manager.item_metadata(step).state.tree)
+        dtypes = {array.name: array.dtype for array in stored}
+        for path, x in jax.tree_util.tree_leaves_with_path(like):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            if dtypes.get(name, x.dtype) != x.dtype:
+                raise InputError(
+                    f"checkpoint {step} holds {name} as {dtypes[name]}, this run has {x.dtype};"
+                    " continue with the version that wrote it, or give another --workdir"
+                )
 
     def _check_identity(self, step: int) -> None:
         restore = ocp.args.Composite(card=ocp.args.JsonRestore())

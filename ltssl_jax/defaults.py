@@ -84,7 +84,8 @@ def split(**changes: Any) -> dict[str, Any]:
 def method(name: str, **changes: Any) -> dict[str, Any]:
     """Returns a method's hyper-parameters with the paper's defaults, and changes."""
     fields = dataclasses.fields(methods.find(name))
-    return dict(name=name) | _changed("method", {f.name: f.default for f in fields}, changes)
+    block = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    return dict(name=name) | _changed("method", block, changes)
 
 
 def optim(recipe: str, **changes: Any) -> dict[str, Any]:

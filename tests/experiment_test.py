@@ -1,9 +1,9 @@
 """Whole runs in this process: records, interruption, refusal, and the same numbers everywhere."""
 
 import dataclasses
+import functools
 import itertools
 import json
-import pathlib
 import shutil
 import signal
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from ltssl_jax import experiment
 from ltssl_jax.core import InputError
+from tests import small
 
 METRICS = {
     "accuracy",
@@ -35,10 +36,10 @@ def train(config, workdir):
 
 
 @pytest.fixture(scope="module")
-def whole(small_config, tmp_path_factory):
+def whole(tmp_path_factory):
     """The directory and the result of one run without interruption; read it only."""
     workdir = tmp_path_factory.mktemp("whole")
-    return workdir, train(small_config(), workdir)
+    return workdir, train(small.config(), workdir)
 
 
 def final_state(workdir, step=12):
@@ -82,7 +83,9 @@ def test_the_files_agree_with_each_other(whole):
 
 
 def test_the_configuration_is_written_resolved(whole):
-    config, result = (json.loads((whole[0] / f"{n}.json").read_text()) for n in ("config", "result"))
+    config, result = (
+        json.loads((whole[0] / f"{n}.json").read_text()) for n in ("config", "result")
+    )
     assert len(config["augment"]["mean"]) == len(config["augment"]["std"]) == 1  # measured
     assert config["augment"] == result["augment"] == config["identity"]["augment"]
     assert config["train"]["steps"] == 12 and config["data"]["split"]["seed"] == config["seed"]
@@ -109,7 +112,7 @@ def test_metrics_are_one_object_per_log_and_evaluation(whole):
 def test_the_small_run_is_not_trivial(whole):
     lines = [line for line in records(whole[0]) if line["kind"] == "train"]
     assert lines[-1]["loss/transfer"] > 0 and lines[-1]["loss/consistency"] > 0
-    assert len(set(np.load(whole[0] / "confusion.npy").argmax(axis=1))) > 1
+    assert all(line["test/few"] > 0 for line in records(whole[0]) if "test/few" in line)
 
 
 # --- interruption ---------------------------------------------------------------------------------
@@ -133,12 +136,10 @@ def stop_at(step, monkeypatch):
 
 
 @pytest.mark.parametrize("step", [5, 8])  # between two checkpoints, and at one
-def test_an_interrupted_run_continues_as_if_nothing_had_been(
-    step, small_config, whole, tmp_path, monkeypatch
-):
+def test_an_interrupted_run_continues_as_if_nothing_had_been(step, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(step, patch)
-        assert train(small_config(), tmp_path) == {}
+        assert train(small.config(), tmp_path) == {}
     assert max(saved_steps(tmp_path)) == step
     assert not (tmp_path / "result.json").exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -146,7 +147,7 @@ def test_an_interrupted_run_continues_as_if_nothing_had_been(
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 10, "kind": "train", "loss": 0.0}\n{"step": 1')
 
-    result = train(small_config(), tmp_path)
+    result = train(small.config(), tmp_path)
     assert_same_state(tmp_path, whole[0])
     assert result["test"] == whole[1]["test"]
     written = [(line["kind"], line["step"]) for line in records(tmp_path)]
@@ -155,14 +156,12 @@ def test_an_interrupted_run_continues_as_if_nothing_had_been(
     assert logged == sorted({5, 10, 12} | {step})
 
 
-def test_a_finished_run_only_evaluates_again_whatever_maps_it(
-    small_config, whole, tmp_path, monkeypatch
-):
+def test_a_finished_run_only_evaluates_again_whatever_maps_it(whole, tmp_path, monkeypatch):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     before = contents(tmp_path)
     monkeypatch.setattr(experiment, "train_step", lambda run: pytest.fail)
     elsewhere = {"parallel.mode": "jit", "parallel.num_devices": 1, "train.log_every": 3}
-    result = train(small_config(elsewhere), tmp_path)
+    result = train(small.config(elsewhere), tmp_path)
     assert result["test"] == whole[1]["test"] and result["step"] == 12
     after = contents(tmp_path)
     assert {path for path in after if after[path] != before[path]} == {
@@ -177,88 +176,97 @@ def test_a_finished_run_only_evaluates_again_whatever_maps_it(
         {"seed": 1},
         {"model.width": 5},
         {"train.batch_size": 24},
-        {"data.split.num_max": 40},
+        {"data.split.num_max": 60},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_experiment_is_refused_and_nothing_is_touched(change, small_config, whole):
+def test_another_experiment_is_refused_and_nothing_is_touched(change, whole):
     before = contents(whole[0])
     field = "data.split_fingerprint" if "data" in next(iter(change)) else next(iter(change))
     with pytest.raises(InputError, match=rf"(?s)another\s+--workdir.*{field}: checkpoint"):
-        train(small_config(change), whole[0])
+        train(small.config(change), whole[0])
     assert contents(whole[0]) == before
 
 
 # --- the same numbers everywhere ------------------------------------------------------------------
 
 
-def test_a_run_can_be_repeated_bit_for_bit(small_config, whole, tmp_path):
-    result = train(small_config(), tmp_path)
+def test_a_run_can_be_repeated_bit_for_bit(whole, tmp_path):
+    result = train(small.config(), tmp_path)
     assert_same_state(tmp_path, whole[0])
     assert result["test"] == whole[1]["test"]
 
 
 @pytest.mark.tf
-def test_images_from_tensorflow_give_the_same_run(small_config, whole, tmp_path):
+def test_images_read_ahead_and_mapped_otherwise_give_the_same_run(whole, tmp_path):
     pytest.importorskip("tensorflow")
-    result = train(small_config({"data.feed": "tfdata"}), tmp_path)
+    changes = {"data.feed": "tfdata", "parallel.mode": "shard_map"}
+    result = train(small.config(changes), tmp_path)
     assert result["feed"] == "tfdata"
     assert_same_state(tmp_path, whole[0])
 
 
-@pytest.mark.parametrize("mode, num_devices", [("pmap", 1), ("shard_map", 8), ("jit", 8)])
-def test_mapping_and_devices_do_not_matter(mode, num_devices, small_config, whole, tmp_path):
-    mapped = {"parallel.mode": mode, "parallel.num_devices": num_devices}
-    train(small_config(mapped), tmp_path)
-    a, b = final_state(tmp_path), final_state(whole[0])
-    worst = max(jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(x - y).max(), a, b)))
-    print(mode, num_devices, worst)
+@pytest.mark.parametrize("mode, num_devices", [("jit", 8), ("pmap", 1)])
+def test_the_number_of_devices_does_not_matter(mode, num_devices, whole, tmp_path):
+    train(small.config({"parallel.mode": mode, "parallel.num_devices": num_devices}), tmp_path)
+    # Adam turns roundings into differences of 1e-5 here; statistics per device are 0.2 away.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+    jax.tree.map(close, final_state(tmp_path), final_state(whole[0]))
 
 
-# --- data of one's own, validation ----------------------------------------------------------------
+# --- data of one's own ----------------------------------------------------------------------------
 
 
-def test_validation_decides_which_checkpoint_is_the_best(small_config, tmp_path, monkeypatch):
-    measure = experiment.evaluate.confusion_matrix
-    correct = {("validation", 4): 5, ("validation", 8): 9, ("validation", 12): 3}
-
-    def scripted(eval_step, state, batches):
-        num_images = measure(eval_step, state, batches).sum()
-        name = {20: "validation", 500: "test"}[num_images]  # every image exactly once
-        share = correct.get((name, int(state.step)), 10 - int(state.step) // 4) / 10
-        per_class = num_images // 10
-        hits = np.eye(10) * per_class * share
-        return (hits + np.roll(np.eye(10), 1, axis=0) * per_class * (1 - share)).round().astype(int)
-
-    monkeypatch.setattr(experiment.evaluate, "confusion_matrix", scripted)
-    result = train(small_config({"data.split.validation_per_class": 2}), tmp_path)
-    assert saved_steps(tmp_path) == {8, 12}  # the best and the latest; on test 4 is the best
-    assert result["validation"]["num_images"] == 20 and result["test"]["num_images"] == 500
-    assert result["validation"]["balanced_accuracy_over_evaluations"]["best"] == pytest.approx(0.9)
-
-
-def save_folder(root, *, num_train, num_test):
+def save_images(root, *, num_train, num_test):
+    """Writes three classes of 8 x 8 colour images, the brighter the higher the class."""
     rng = np.random.default_rng(0)
     for part, number in (("train", num_train), ("test", num_test)):
         for k, n in itertools.product(range(3), range(number)):
-            path = pathlib.Path(root, part, f"class{k}", f"{n:02}.png")
+            path = root / part / f"class{k}" / f"{n:02}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(80 * k, 80 * k + 40, (8, 8, 3), np.uint8)).save(path)
 
 
-def test_a_folder_of_images_is_all_that_is_needed(small_config, tmp_path):
-    save_folder(tmp_path / "images", num_train=24, num_test=5)
+def scripted(correct):
+    """Evaluates for real, then reports so many tenths correct, by size of the set and step."""
+    measure = experiment.evaluate.confusion_matrix
+
+    def confusion_matrix(eval_step, state, batches):
+        num_images = int(measure(eval_step, state, batches).sum())
+        hits = correct[num_images, int(state.step)] * num_images // 30
+        misses = num_images // 3 - hits
+        return np.eye(3, dtype=int) * hits + np.roll(np.eye(3, dtype=int), 1, axis=1) * misses
+
+    return confusion_matrix
+
+
+def test_own_images_and_validation_that_decides(tmp_path, monkeypatch):
+    save_images(tmp_path / "images", num_train=40, num_test=20)
+    on_validation = {(30, 4): 5, (30, 8): 9, (30, 12): 3}  # every image counted exactly once
+    on_test = {(60, 4): 10, (60, 8): 2, (60, 12): 6}
+    monkeypatch.setattr(experiment.evaluate, "confusion_matrix", scripted(on_validation | on_test))
     changes = {
         "data.source": "folder",
         "data.root": str(tmp_path / "images"),
         "data.split.num_max": 12,
         "data.split.imbalance_ratio": 4.0,
+        "data.split.validation_per_class": 10,
     }
-    result = train(small_config(changes), tmp_path / "run")
-    pixels = np.concatenate(
-        [np.asarray(Image.open(path)) for path in (tmp_path / "images/train").rglob("*.png")]
-    ).reshape(-1, 3)
-    np.testing.assert_allclose(result["augment"]["mean"], pixels.mean(axis=0) / 255)
-    np.testing.assert_allclose(result["augment"]["std"], pixels.std(axis=0) / 255)
+    result = train(small.config(changes), tmp_path / "run")
+    assert saved_steps(tmp_path / "run") == {8, 12}  # the best and the latest
+    assert result["validation"]["num_images"] == 30 and result["test"]["num_images"] == 60
+    assert result["test"]["accuracy"] == 0.6 and result["validation"]["accuracy"] == 0.3
     assert list(result["test"]["recall_per_class"]) == ["class0", "class1", "class2"]
-    assert np.load(tmp_path / "run/confusion.npy").sum() == 15
+    assert np.trace(np.load(tmp_path / "run/confusion.npy")) == 36
+
+
+def test_channel_statistics_are_those_of_the_training_images_in_use(tmp_path):
+    save_images(tmp_path, num_train=6, num_test=2)
+    split = {"num_max": 3, "imbalance_ratio": 3.0, "validation_per_class": 2, "shuffle": False}
+    changes = {f"data.split.{field}": value for field, value in split.items()}
+    changes |= {"data.source": "folder", "data.root": str(tmp_path), "train.batch_size": 8}
+    config = experiment.plan(small.config(changes)).config
+    used = [tmp_path / f"train/class{k}/{n:02}.png" for k in range(3) for n in range(4)]
+    pixels = np.concatenate([np.asarray(Image.open(path)) for path in used]).reshape(-1, 3)
+    np.testing.assert_allclose(config.augment.mean, pixels.mean(axis=0) / 255)
+    np.testing.assert_allclose(config.augment.std, pixels.std(axis=0) / 255)

@@ -71,7 +71,7 @@ class WideResNet(nn.Module):
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Array:
         """Maps `[B, H, W, C]` float to features `[B, 64 * width]`."""
-        if (self.depth - 4) % 6:
+        if self.depth < 10 or (self.depth - 4) % 6:
             raise InputError(
                 f"a wide ResNet has depth 6 n + 4, not {self.depth}; use model.depth=28 or 10"
             )

@@ -1,0 +1,100 @@
+"""The command as its users meet it: mistakes answered in a sentence, Ctrl-C, a run to the end."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests import small
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = "--config=configs/tras_digits.py"
+WORKDIR = "--workdir={tmp}/run"
+RUN = [CONFIG, WORKDIR]
+
+# What is typed, and what the answer must contain: the thing, and the remedy.
+MISTAKES = {
+    "misspelt field": ([*RUN, "--config.train.step=10"], r"train\.step\b.*did you mean 'steps'"),
+    "misspelt block": ([*RUN, "--config.optm.name=sgd"], r"config\.optm.*did you mean 'optim'"),
+    "unknown field": ([*RUN, "--config.zzz=1"], r"config\.zzz.*no such field"),
+    "wrong type": ([*RUN, "--config.seed=abc"], "seed.*'abc'.*--help"),
+    "misspelt flag": ([CONFIG, "--wrkdir=x"], "wrkdir.*workdir"),
+    "no config": ([WORKDIR], "--config must have a value.*--help"),
+    "no workdir": ([CONFIG], "--workdir must have a value.*--help"),
+    "missing config file": (["--config=configs/tras_digit.py", WORKDIR], "tras_digit.py.*path"),
+    "unexpected argument": ([*RUN, "train"], "unexpected arguments: train"),
+    "unwritable workdir": ([CONFIG, "--workdir={tmp}/file/run"], "--workdir.*file/run.*another"),
+    "too many devices": ([*RUN, "--config.parallel.num_devices=3"], "3.*2 cpu.*at most 2"),
+    "indivisible batch": ([*RUN, "--config.train.batch_size=7"], "batch_size is 7.*multiple of 2"),
+    "no steps": ([*RUN, "--config.train.steps=0"], r"train\.steps is 0.*at least 1"),
+    "unknown mode": ([*RUN, "--config.parallel.mode=pmpa"], "parallel.mode.*'pmpa'.*'pmap'"),
+    "unknown source": ([*RUN, "--config.data.source=digit"], "data.source.*'digit'.*'digits'"),
+    "no root": ([*RUN, "--config.data.source=folder"], "data.root is empty.*train/CLASS"),
+    "unknown method": ([*RUN, "--config.method.name=trass"], "method 'trass'.*'tras'"),
+    "unknown recipe": ([*RUN, "--config.augment.recipe=digit"], "recipe.*'digit'.*digits"),
+    "unknown network": ([*RUN, "--config.model.name=resnet"], "model 'resnet'.*wide_resnet"),
+    "half of the statistics": ([*RUN, "--config.augment.mean=0.5,"], "augment.std.*give both"),
+    "too many labels": ([*RUN, "--config.data.split.num_max=900"], "class .* 900.*num_max"),
+    "unknown schedule": ([*RUN, "--config.optim.schedule=cos"], "schedule.*'cos'.*cosine_7_16"),
+    "impossible decay": ([*RUN, "--config.ema.decay=1.5"], "ema.decay is 1.5.*below 1"),
+}
+
+# Forks one warm process per command, which spares each the seconds of its imports.
+FORKS = """
+import json, os, sys
+from sklearn import datasets
+from ltssl_jax import experiment, main
+codes = []
+for i, argv in enumerate(json.load(sys.stdin)):
+    pid = os.fork()
+    if not pid:
+        output = os.open(f"{sys.argv[1]}/{i}.txt", os.O_CREAT | os.O_WRONLY)
+        os.dup2(output, 1), os.dup2(output, 2)
+        sys.argv = ["main", *argv]
+        main.cli()
+        sys.exit()
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(json.dumps(codes))
+"""
+
+
+def environment(**changes):
+    """Returns what a user's process sees: none of the tests' own settings but the cache."""
+    ours = ("XLA_FLAGS", "JAX_NUMPY_RANK_PROMOTION")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"} | changes
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """The exit code and the output of each mistake."""
+    tmp = tmp_path_factory.mktemp("mistakes")
+    (tmp / "file").write_text("not a directory")
+    commands = [[arg.format(tmp=tmp) for arg in argv] for argv, _ in MISTAKES.values()]
+    forks = subprocess.run(
+        [sys.executable, "-c", FORKS, str(tmp)],
+        input=json.dumps(commands),
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    codes = json.loads(forks.stdout.splitlines()[-1])
+    said = [(tmp / f"{i}.txt").read_text() for i in range(len(codes))]
+    return dict(zip(MISTAKES, zip(codes, said, strict=True), strict=True))
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_in_a_sentence(mistake, answers):
+    code, said = answers[mistake]
+    assert code not in (0, 130), said
+    assert "Traceback" not in said
+    assert re.search(MISTAKES[mistake][1], said, re.DOTALL), said
+    assert len(said.splitlines()) <= 12, said

@@ -1,0 +1,107 @@
+"""Batch norm against a float64 transcription of PyTorch's, on one device and on several."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltssl_jax.models.layers import BatchNorm
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(2.0, 3.0, (8, 3, 2, 4))
+PARAMS = {"scale": RNG.uniform(0.5, 2, 4), "bias": RNG.standard_normal(4)}
+STATS = {"mean": RNG.standard_normal(4), "var": RNG.uniform(0.5, 2, 4)}
+VARIABLES = jax.tree.map(jnp.float32, {"params": PARAMS, "batch_stats": STATS})
+
+
+def normalized(x, mean, var):
+    return (x - mean) / np.sqrt(var + 1e-5) * PARAMS["scale"] + PARAMS["bias"]
+
+
+def assert_close(found, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
+    )
+
+
+def test_training_is_pytorchs():
+    layer = BatchNorm()
+    y, updated = layer.apply(VARIABLES, jnp.float32(X), True, mutable=["batch_stats"])
+    axes, n = (0, 1, 2), X.size // 4
+    mean, var = X.mean(axes), X.var(axes)
+    assert_close(y, normalized(X, mean, var))
+    expected = {
+        "mean": 0.999 * STATS["mean"] + 0.001 * mean,
+        "var": 0.999 * STATS["var"] + 0.001 * var * n / (n - 1),
+    }
+    # The change, not the value: a thousandth of an update would hide in the tolerance.
+    change = jax.tree.map(lambda a, b: (a - b) / 0.001, expected, STATS)
+    found = jax.tree.map(
+        lambda a, b: np.float64(a - b) / 0.001, updated["batch_stats"], VARIABLES["batch_stats"]
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), found, change)
+
+
+def test_evaluation_uses_running_statistics_and_keeps_them():
+    y, updated = BatchNorm().apply(VARIABLES, jnp.float32(X), False, mutable=["batch_stats"])
+    assert_close(y, normalized(X, STATS["mean"], STATS["var"]))
+    jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], VARIABLES["batch_stats"])
+
+
+def test_initialization_is_neutral():
+    variables = BatchNorm(axis_name="data").init(jax.random.key(0), jnp.float32(X), True)
+    expected = {
+        "params": {"scale": np.ones(4), "bias": np.zeros(4)},
+        "batch_stats": {"mean": np.zeros(4), "var": np.ones(4)},
+    }
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
+@pytest.mark.parametrize("lanes", [2, 8])
+def test_statistics_and_gradients_are_those_of_the_global_batch(lanes):
+    target = jnp.float32(RNG.standard_normal(X.shape))
+
+    def objective(params, x, target, axis_name):
+        variables = VARIABLES | {"params": params}
+        layer = BatchNorm(momentum=0.5, axis_name=axis_name)
+        y, updated = layer.apply(variables, x, True, mutable=["batch_stats"])
+        return jnp.mean(jnp.square(y) * target), (y, updated["batch_stats"])
+
+    slope = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
+
+    def lane(x, target):
+        (value, (y, stats)), (to_params, to_x) = slope(VARIABLES["params"], x, target, "data")
+        value, stats, to_params = jax.lax.pmean((value, stats, to_params), "data")
+        return value, stats, to_params, y, to_x / lanes  # a lane's mean weighs 1 / lanes
+
+    split = [a.reshape(lanes, -1, *X.shape[1:]) for a in (jnp.float32(X), target)]
+    value, stats, to_params, y, to_x = jax.jit(jax.vmap(lane, axis_name="data"))(*split)
+    single = jax.jit(slope, static_argnums=3)
+    (one_value, (one_y, one_stats)), (one_to_params, one_to_x) = single(
+        VARIABLES["params"], jnp.float32(X), target, None
+    )
+    one_lane = jax.tree.map(lambda a: a[0], (value, stats, to_params))
+    assert_close(one_lane, (one_value, one_stats, one_to_params))
+    whole = [a.reshape(X.shape) for a in (y, to_x)]
+    assert_close(whole, [one_y, one_to_x])
+
+
+def test_a_constant_channel_stays_finite():
+    x = jnp.full((4, 1000, 1, 4), 123.4)
+
+    def total(x):
+        return jnp.sum(BatchNorm().apply(VARIABLES, x, True, mutable=["batch_stats"])[0])
+
+    value, gradient = jax.jit(jax.value_and_grad(total))(x)
+    assert np.isfinite(value) and np.all(np.isfinite(gradient))
+
+
+def test_bfloat16_inputs_are_normalized_in_float32():
+    x = jnp.bfloat16(X) + jnp.bfloat16(100)
+    layer = BatchNorm(dtype=jnp.bfloat16)
+    y, updated = layer.apply(VARIABLES, x, True, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert {a.dtype for a in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+    values = np.float64(x)
+    expected = normalized(values, values.mean((0, 1, 2)), values.var((0, 1, 2)))
+    np.testing.assert_allclose(np.float64(y), expected, rtol=0.01, atol=0.01)

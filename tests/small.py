@@ -1,0 +1,35 @@
+"""TRAS on digits in a dozen steps that several files of whole runs share.
+
+The steps are not trivial: confident pseudo-labels, both heads trained, averages that follow at
+once. Equal shapes everywhere, so that the runs are compiled once.
+"""
+
+from ltssl_jax import defaults
+
+CHANGES = {
+    "method.warmup_epochs": 1,
+    "method.threshold": 0.15,
+    "model.width": 4,
+    "ema.decay": 0.5,
+    "train.batch_size": 16,
+    "train.mu": 1,
+    "train.steps": 12,
+    "train.steps_per_epoch": 4,
+    "train.log_every": 5,
+    "train.evaluate_every": 4,
+    "train.checkpoint_every": 4,
+    "train.eval_batch_size": 128,
+}
+
+
+def config(changes=()):
+    """Returns the configuration with further changes, `{"train.steps": 6}`."""
+    made = defaults.digits_protocol()
+    made.method = defaults.method("tras")
+    made.update_from_flattened_dict(CHANGES | dict(changes))
+    return made
+
+
+def flags(changes=()):
+    """Returns the flags that make `configs/tras_digits.py` the same."""
+    return [f"--config.{field}={value}" for field, value in (CHANGES | dict(changes)).items()]
