@@ -168,6 +168,23 @@ def digits_protocol() -> ConfigDict:
     return config
 
 
+def smoke(config: ConfigDict) -> ConfigDict:
+    """Returns the same experiment in two steps of small batches, with a tiny network, for tests."""
+    config = config.copy_and_resolve_references()
+    tiny = {"wide_resnet": dict(depth=10, width=1), "small_cnn": dict(width=4)}
+    config.model.update(tiny[config.model.name])
+    config.train.update(
+        batch_size=8,
+        steps=2,
+        steps_per_epoch=1,
+        log_every=1,
+        evaluate_every=2,
+        checkpoint_every=2,
+        eval_batch_size=64,
+    )
+    return config
+
+
 def _changed(block_name: str, block: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     for field in changes:
         if field not in block:

@@ -99,7 +99,7 @@ def train(
     exam = examination(run, watch)
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
     with store, watch.terminal, loop.stop_signals() as is_interrupted:
-        state = run.runner.replicate(store.restore_or(initial_state(run)))
+        state = run.runner.replicate(restored(run, store))
         devices = parallel.describe(run.runner.devices)
         lines = card.introduction(settings, run.source, run.split, devices, state)
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
@@ -180,6 +180,21 @@ def initial_state(run: Plan) -> TrainState:
         image_shape=run.source.train.image_shape,
         seed=run.config.seed,
     )
+
+
+def restored(run: Plan, store: CheckpointStore) -> TrainState:
+    """Returns the newest checkpoint, or step 0 where there is none.
+
+    Raises:
+      InputError: the checkpoint is of another experiment, or of a longer run.
+    """
+    state = store.restore_or(initial_state(run))
+    if state.step > run.problem.total_steps:
+        raise InputError(
+            f"the checkpoint is of step {int(state.step)}, beyond train.steps"
+            f" {run.problem.total_steps}; raise train.steps or choose another --workdir"
+        )
+    return state
 
 
 def train_step(run: Plan) -> TrainStep:

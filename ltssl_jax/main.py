@@ -5,6 +5,7 @@ Any leaf of the configuration can be overridden: `--config.method.threshold=0.9`
 
 import logging
 import os
+import pathlib
 import re
 import shlex
 import sys
@@ -19,7 +20,9 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, e.g. configs/tras_digits.py.", lock_config=True
 )
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of the run; one that holds its beginning is continued."
+    "workdir",
+    None,
+    "Directory of the run; one that holds its beginning is continued. runs/CONFIG by default.",
 )
 
 
@@ -33,7 +36,8 @@ def main(argv: list[str]) -> None:
     from ltssl_jax import experiment  # after the processes have met: it may touch devices
 
     command = shlex.join(["python", "-m", "ltssl_jax.main", *sys.argv[1:]])
-    result = experiment.train(config, WORKDIR.value, command=command)
+    workdir = WORKDIR.value or pathlib.Path("runs", pathlib.Path(config_name()).stem)
+    result = experiment.train(config, workdir, command=command)
     if not result:
         sys.exit(130)  # interrupted, as the shell counts
 
@@ -61,13 +65,19 @@ def loaded() -> ConfigDict:
         CONFIG.value.parallel  # noqa: B018
         return CONFIG.value
     except OSError as error:
-        name = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise InputError(f"--config {name!r} cannot be read; is the path right?") from error
+        raise InputError(
+            f"--config {config_name()!r} cannot be read; is the path right?"
+        ) from error
+
+
+def config_name() -> str:
+    """Returns the path of the configuration file as it was typed."""
+    return config_flags.get_config_filename(flags.FLAGS["config"])
 
 
 def parse(argv: list[str]) -> list[str]:
     """Parses flags; a misspelt or mistyped one is a usage error, not a traceback."""
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flag_as_required("config")
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:

@@ -82,7 +82,8 @@ def test_replicate_copies_and_places_on_every_device(mode):
     runner = parallel.make(mode, num_devices=4)
     x = jnp.arange(3.0)
     one, other = runner.replicate((x, x))
-    shards = [(a.data, b.data) for a, b in zip(one.addressable_shards, other.addressable_shards)]
+    pairs = zip(one.addressable_shards, other.addressable_shards, strict=True)
+    shards = [(a.data, b.data) for a, b in pairs]
     assert len(shards) == 4
     pointers = {a.unsafe_buffer_pointer() for pair in shards for a in pair}
     assert len(pointers | {x.unsafe_buffer_pointer()}) == 9

@@ -29,7 +29,10 @@ class Terminal:
 
     def __init__(self, total_steps: int, images_per_step: int, *, is_quiet: bool = False):
         self._total, self._images = total_steps, images_per_step
-        self._console = Console(quiet=is_quiet, soft_wrap=True, highlight=False)
+        # Class names and paths are printed as they are, brackets and colons included.
+        self._console = Console(
+            quiet=is_quiet, soft_wrap=True, highlight=False, markup=False, emoji=False
+        )
         self._bar = Progress(
             TextColumn("{task.fields[phase]}"),
             BarColumn(),
@@ -50,7 +53,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Prints one line."""
-        self._console.print(text, markup=False)
+        self._console.print(text)
 
     def reading(self, done: int, total: int) -> None:
         """Shows how many images have been read; fits `feed.training(progress=…)`."""
@@ -60,16 +63,17 @@ class Terminal:
         """Prints step, speed, time left, and what the loss is made of."""
         rate = log.num_steps / max(log.seconds, 1e-9)
         left = datetime.timedelta(seconds=round((self._total - log.step) / rate))
-        terms = [
-            f"{name.split('/', 1)[1]} {value:.3f}"
-            for name, value in log.metrics.items()
-            if name.startswith(("loss/", "monitor/"))
-        ]
+
+        def values(kind):
+            of_kind = [name for name in log.metrics if name.startswith(kind)]
+            return [f"{name.removeprefix(kind)} {log.metrics[name]:.3f}" for name in of_kind]
+
+        terms = ", ".join([" + ".join(values("loss/")), *values("monitor/")])
         self._bar.update(self._task, completed=log.step, total=self._total, phase="training")
         self.say(
             f"step {log.step:>{len(str(self._total))}}/{self._total}"
             f"  {rate * self._images:,.0f} images/s  {left} left"
-            f"  loss {log.metrics['loss']:.3f} = {' + '.join(terms)}".replace(" + mask", ", mask")
+            f"  loss {log.metrics['loss']:.3f} = {terms}"
         )
 
     def evaluated(self, step: int, split: str, summary: Mapping[str, float]) -> None:

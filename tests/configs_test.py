@@ -1,0 +1,102 @@
+"""Every file of `configs/`: what it says, the split it asks for, and two steps of it on fake data."""
+
+import importlib.util
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from ltssl_jax import defaults, experiment
+from ltssl_jax.data.sources import Records, Source, load
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+# Training images of each class of the real data sets.
+CLASS_SIZES = {
+    "cifar10": [5000] * 10,
+    "cifar100": [500] * 100,
+    "svhn_cropped": [4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659],
+}
+# Labeled and unlabeled counts as published, by class or, for 100 classes, (first, last, total).
+C10_500 = [500, 299, 179, 107, 64, 38, 23, 13, 8, 5]
+C10_1000 = [1000, 599, 359, 215, 129, 77, 46, 27, 16, 10]
+C10_4000 = [4000, 2397, 1437, 861, 516, 309, 185, 111, 66, 40]
+COUNTS = {
+    "tras_cifar10": (C10_1000, C10_4000),
+    "tras_svhn": (C10_1000, [3948, *C10_4000[1:]]),
+    "tras_cifar100": ((200, 10, 6333), (500, 25, 6333 + 9527)),  # the labeled ones again
+    "fixmatch_cifar10": (C10_500, C10_4000),
+}
+IS_SHUFFLED = {"tras_cifar10": False, "tras_svhn": False, "tras_cifar100": False}
+IS_SHUFFLED["fixmatch_cifar10"] = True
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def colours(labels):
+    """Fake 32 x 32 images that take no memory: one of eight, whatever the class."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    return Records(labels, lambda positions: images[np.asarray(positions) % 8], (32, 32, 3))
+
+
+def fake_source(kind, *, name, **options):
+    """The bundled digits as they are; sets to be downloaded with true class sizes only."""
+    if kind == "digits":
+        return load(kind, name=name, **options)
+    num_classes = len(CLASS_SIZES[name])
+    labels = np.repeat(np.arange(num_classes, dtype=np.int32), CLASS_SIZES[name])
+    test = np.arange(num_classes, dtype=np.int32)
+    names = tuple(f"class {k}" for k in range(num_classes))
+    return Source(name, colours(labels), colours(test), names)
+
+
+@pytest.fixture(autouse=True)
+def fake_data(monkeypatch):
+    monkeypatch.setattr(experiment.sources, "load", fake_source)
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+def test_it_says_when_it_was_written_and_how_to_run_it(path):
+    note = module(path).__doc__
+    assert re.search(r"\b20\d\d-[01]\d-[0-3]\d\b", note.splitlines()[0])
+    command = rf"^python -m ltssl_jax.main --config configs/{path.name} --workdir runs/\S+$"
+    assert re.search(command, note, re.M)
+
+
+def test_every_field_and_type_can_be_overridden(path):
+    """Config flags refuse lists and `None`, and the base must hold every field."""
+    config, base = module(path).get_config(), defaults.base()
+    assert set(config) == set(base)
+    for block in ("data", "train", "parallel", "ema"):
+        assert set(config[block]) == set(base[block])
+    assert set(config.data.split) == set(defaults.split())
+
+
+def test_the_split_is_the_published_one(path):
+    run = experiment.plan(module(path).get_config())
+    if run.source.name == "digits":
+        assert sorted(run.split.labeled_counts, reverse=True) == [50, 32, 20, 13, 8, 5, 3, 2, 1, 1]
+        assert run.split.labeled_counts.sum() + run.split.unlabeled_counts.sum() == 1297
+        return
+    found = (run.split.labeled_counts.tolist(), run.split.unlabeled_counts.tolist())
+    for counts, published in zip(found, COUNTS[path.stem], strict=True):
+        short = (counts[0], counts[-1], sum(counts))
+        assert counts == published or short == published
+    assert len(run.split.labeled) == sum(found[0]) and len(run.split.unlabeled) == sum(found[1])
+
+
+def test_two_steps_train_on_fake_data(path, tmp_path):
+    config = defaults.smoke(module(path).get_config())
+    result = experiment.train(config, tmp_path, is_quiet=True)
+    assert result["step"] == 2
+    assert all(np.isfinite(value) for value in result["test"]["recall_per_class"].values())

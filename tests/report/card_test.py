@@ -1,0 +1,127 @@
+"""Which differences make another experiment, and what a run says of itself."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from ltssl_jax.data import splits
+from ltssl_jax.data.sources.base import Source, in_memory
+from ltssl_jax.report import card
+from tests import toy
+
+LABELS = np.arange(30) % 3
+IMAGES = np.zeros((30, *toy.SHAPE), np.uint8)
+SOURCE = Source("toys", in_memory(IMAGES, LABELS), in_memory(IMAGES, LABELS), ("a", "b", "c"))
+CONFIG = {
+    "seed": 0,
+    "data": {"source": "arrays", "root": "/data", "feed": "auto", "drop_last": False},
+    "augment": {"recipe": "none", "mean": (0.5,), "std": (0.25,)},
+    "model": {"name": "small_cnn", "width": 4},
+    "method": {"name": "tras", "A": 2.0},
+    "optim": {"name": "sgd", "schedule": "constant"},
+    "ema": {"decay": 0.999},
+    "train": {
+        "batch_size": 64,
+        "mu": 1,
+        "steps": 1000,
+        "steps_per_epoch": 500,
+        "log_every": 100,
+        "evaluate_every": 500,
+        "checkpoint_every": 500,
+        "eval_batch_size": 512,
+    },
+    "parallel": {"mode": "pmap", "num_devices": 0},
+}
+
+
+def split(seed=0):
+    return splits.long_tailed(
+        LABELS,
+        num_classes=3,
+        num_max=5,
+        imbalance_ratio=5,
+        shuffle=True,
+        unlabeled_num_max=5,
+        seed=seed,
+    )
+
+
+def identity(changes=None, *, base=CONFIG, **parts):
+    """The card of `base` with `{"block.field": value}` changed."""
+    config = copy.deepcopy(base)
+    for path, value in (changes or {}).items():
+        *blocks, field = path.split(".")
+        block = config
+        for name in blocks:
+            block = block[name]
+        block[field] = value
+    return card.identity(config, SOURCE, parts.get("split", split()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"augment.recipe": "digits"},
+        {"model.width": 8},
+        {"method.A": 1.0},
+        {"optim.schedule": "cosine_7_16"},
+        {"ema.decay": 0.99},
+        {"train.batch_size": 32},
+        {"train.mu": 2},
+        {"train.steps_per_epoch": 100},
+        {"data.drop_last": True},
+    ],
+    ids=str,
+)
+def test_what_decides_the_result_is_identity(changes):
+    assert identity(changes) != identity()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data.root": "/elsewhere"},
+        {"data.feed": "tfdata"},
+        {"parallel.mode": "shard_map", "parallel.num_devices": 4},
+        {"train.log_every": 1, "train.evaluate_every": 1, "train.checkpoint_every": 1},
+        {"train.eval_batch_size": 64},
+    ],
+    ids=str,
+)
+def test_what_only_decides_how_it_is_computed_is_not(changes):
+    assert identity(changes) == identity()
+
+
+def test_the_number_of_steps_counts_only_where_the_learning_rate_depends_on_it():
+    longer, scheduled = {"train.steps": 2000}, {"optim.schedule": "cosine_7_16"}
+    assert identity(longer) == identity()
+    assert identity(longer | scheduled) != identity(scheduled)
+
+
+def test_the_split_and_the_classes_are_identity():
+    assert identity(split=split(seed=1)) != identity(split=split(seed=0))
+    assert identity()["data"]["class_names"] == ("a", "b", "c")
+    assert identity()["data"]["image_shape"] == toy.SHAPE
+
+
+def test_the_card_is_json_and_names_versions():
+    found = json.loads(json.dumps(identity()))
+    assert found["versions"]["jax"] == card.versions()["jax"]
+    assert {"jax", "flax", "optax", "numpy", "ltssl_jax"} <= found["versions"].keys()
+
+
+def test_the_introduction_tells_configuration_data_network_and_devices():
+    config = CONFIG | {"method": {"name": "tras", "nested": {"A": 2.0}}}
+    state = toy.initial_state()
+    lines = list(card.introduction(config, SOURCE, split(), "8 cpu devices", state))
+    text = "\n".join(lines)
+    assert "config.seed: 0" in lines
+    assert "config.method: name=tras nested.A=2.0" in lines
+    assert "data: toys, 3 classes, 8 x 8 x 1; 8 labeled (most 5, fewest 1 a class)" in text
+    assert "30 test" in text
+    num_parameters = 64 * 4 + 2 * 4 + 4 * 3 + 3
+    assert f"network: {num_parameters} parameters; split {split().fingerprint[:12]}" in lines
+    assert "devices: 8 cpu devices, mapped by pmap" in lines
