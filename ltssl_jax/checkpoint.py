@@ -4,6 +4,7 @@ The state is saved as host NumPy arrays, so every runner and any number of devic
 the same checkpoint. All Orbax calls of the library are in this file.
 """
 
+import json
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ class CheckpointStore:
     """
 
     def __init__(self, directory: str | pathlib.Path, identity: Mapping[str, Any]):
-        self.identity = identity
+        self.identity = json.loads(json.dumps(identity))  # as a checkpoint gives it back
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
 
         def score(metrics):
@@ -158,8 +159,8 @@ def _to_host(tree: PyTree) -> PyTree:
 
 
 def _flat(card: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": [1]}}` -> `{"a.b": [1]}`; tuples become lists, as JSON does."""
+    """`{"a": {"b": [1]}}` -> `{"a.b": [1]}`."""
     if isinstance(card, Mapping):
         parts = [_flat(value, f"{prefix}.{key}".lstrip(".")) for key, value in card.items()]
         return {key: value for part in parts for key, value in part.items()}
-    return {prefix: list(card) if isinstance(card, tuple) else card}
+    return {prefix: card}

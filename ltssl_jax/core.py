@@ -259,7 +259,14 @@ class Ema:
 
 
 class Log(NamedTuple):
-    """Metrics averaged over the `num_steps` up to `step`, and how long those took."""
+    """Metrics averaged over the steps since the last log.
+
+    Attributes:
+      step: the last of these steps.
+      metrics: their averages.
+      num_steps: how many of them were timed: all but the first one of a run, which compiles.
+      seconds: what the timed ones took.
+    """
 
     step: int
     metrics: Mapping[str, float]

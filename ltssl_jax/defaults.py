@@ -171,8 +171,7 @@ def digits_protocol() -> ConfigDict:
 def smoke(config: ConfigDict) -> ConfigDict:
     """Returns the same experiment in two steps of small batches, with a tiny network, for tests."""
     config = config.copy_and_resolve_references()
-    tiny = {"wide_resnet": dict(depth=10, width=1), "small_cnn": dict(width=4)}
-    config.model.update(tiny[config.model.name])
+    config.model = small_cnn(4)
     config.train.update(
         batch_size=8,
         steps=2,

@@ -111,14 +111,14 @@ def test_saving_a_step_twice_keeps_the_first(tmp_path, state):
 def test_an_interrupted_save_is_ignored(tmp_path, state):
     save(tmp_path, at(state, 3))
     # A save that a crash cut off: Orbax renames the directory when everything is in it.
-    partial = tmp_path / "4.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
+    partial = tmp_path / "5.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
     partial.mkdir(parents=True)
     (partial / "manifest.ocdbt").write_bytes(b"half")
     with CheckpointStore(tmp_path, IDENTITY) as store:
-        assert store.latest_step == 3 and not partial.exists()
+        assert store.latest_step == 3
         assert_identical(store.restore_or(zeros_like(state)), at(state, 3))
         store.save(at(state, 4))
-    assert 4 in steps_on_disk(tmp_path)
+    assert 4 in steps_on_disk(tmp_path) and not partial.exists()
 
 
 def test_another_experiment_is_refused_and_nothing_changes(tmp_path, state):
@@ -157,12 +157,11 @@ def test_other_dtypes_are_refused(tmp_path, state, field):
         store.restore_or(state.replace(**{field: half}))
 
 
-@pytest.mark.parametrize("mode, num_devices", [("pmap", 8), ("jit", 1)])
-def test_a_run_goes_on_with_other_devices(tmp_path, mode, num_devices):
+def test_a_run_goes_on_with_other_devices(tmp_path):
     """Two steps, a checkpoint, one step elsewhere: the same as three steps here."""
-    states, _ = toy.train(3, mode="shard_map", num_devices=2)
+    states, _ = toy.train(3, mode="jit", num_devices=1)
     save(tmp_path, states[2])
-    runner, start, step = toy.trainer(mode=mode, num_devices=num_devices)
+    runner, start, step = toy.trainer(mode="pmap", num_devices=8)
     with CheckpointStore(tmp_path, IDENTITY) as store:
         restored = runner.replicate(store.restore_or(start))
     assert_identical(jax.device_get(restored), jax.device_get(states[2]))

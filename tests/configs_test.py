@@ -97,6 +97,7 @@ def test_the_split_is_the_published_one(path):
 
 def test_two_steps_train_on_fake_data(path, tmp_path):
     config = defaults.smoke(module(path).get_config())
+    config.parallel.num_devices = 1  # compiles sooner
     result = experiment.train(config, tmp_path, is_quiet=True)
     assert result["step"] == 2
     assert all(np.isfinite(value) for value in result["test"]["recall_per_class"].values())

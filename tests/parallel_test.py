@@ -1,5 +1,6 @@
 """The same step on any number of devices, under any of the three maps."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from ltssl_jax import core, parallel
 from ltssl_jax.core import InputError
 from ltssl_jax.evaluation.evaluate import confusion_matrix
-from ltssl_jax.models.small_cnn import SmallCNN
+from ltssl_jax.models.layers import BatchNorm
 from ltssl_jax.training import optim
 from ltssl_jax.training.step import make_eval_step
 from tests import toy
@@ -17,13 +18,27 @@ SGD = optim.make(name="sgd", learning_rate=0.1, weight_decay=0.01, shrink=0.1, t
 LAYOUTS = [("pmap", 8), ("shard_map", 8), ("jit", 8)]
 
 
-def small_cnn(axis):
-    return toy.network(SmallCNN(width=4, axis_name=axis))
+class TinyCNN(nn.Module):
+    """Two convolutions with batch norm: what the real networks repeat."""
+
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = images
+        for i in range(2):
+            x = nn.Conv(4, (3, 3), strides=2, use_bias=False, name=f"conv{i}")(x)
+            x = nn.relu(BatchNorm(0.1, axis_name=self.axis_name, name=f"bn{i}")(x, train))
+        return jnp.mean(x, axis=(1, 2))
+
+
+def tiny_cnn(axis):
+    return toy.network(TinyCNN(axis))
 
 
 def trained(mode, num_devices):
     states, metrics = toy.train(
-        2, mode=mode, num_devices=num_devices, model=small_cnn, optimizer=SGD
+        2, mode=mode, num_devices=num_devices, model=tiny_cnn, optimizer=SGD
     )
     return jax.device_get((states[-1], metrics))
 

@@ -4,6 +4,8 @@ The steps are not trivial: confident pseudo-labels, both heads trained, averages
 once. Equal shapes everywhere, so that the runs are compiled once.
 """
 
+import os
+
 from ltssl_jax import defaults
 
 CHANGES = {
@@ -33,3 +35,8 @@ def config(changes=()):
 def flags(changes=()):
     """Returns the flags that make `configs/tras_digits.py` the same."""
     return [f"--config.{field}={value}" for field, value in (CHANGES | dict(changes)).items()]
+
+
+def environment(**changes):
+    """Returns the environment of a command in its own process."""
+    return os.environ | changes

@@ -27,8 +27,11 @@ def confusion_matrix(
     Returns:
       `[K, K]` int64, rows true classes, columns predictions.
     """
-    # Dispatch everything, then read: the device never waits for the host.
-    counts = [eval_step(state, batch) for batch in batches]
+    counts = []
+    for batch in batches:  # read by the host while the devices count the one before
+        # One at a time: several CPU devices that sum independent batches at once block each other.
+        jax.block_until_ready(counts[-1:])
+        counts.append(eval_step(state, batch))
     return np.sum([np.asarray(c) for c in counts], axis=0).round().astype(np.int64)
 
 

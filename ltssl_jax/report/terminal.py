@@ -61,8 +61,11 @@ class Terminal:
 
     def log(self, log: Log) -> None:
         """Prints step, speed, time left, and what the loss is made of."""
-        rate = log.num_steps / max(log.seconds, 1e-9)
-        left = datetime.timedelta(seconds=round((self._total - log.step) / rate))
+        speed = ""
+        if log.num_steps:
+            rate = log.num_steps / log.seconds
+            left = datetime.timedelta(seconds=round((self._total - log.step) / rate))
+            speed = f"  {rate * self._images:,.0f} images/s  {left} left"
 
         def values(kind):
             of_kind = [name for name in log.metrics if name.startswith(kind)]
@@ -72,8 +75,7 @@ class Terminal:
         self._bar.update(self._task, completed=log.step, total=self._total, phase="training")
         self.say(
             f"step {log.step:>{len(str(self._total))}}/{self._total}"
-            f"  {rate * self._images:,.0f} images/s  {left} left"
-            f"  loss {log.metrics['loss']:.3f} = {terms}"
+            f"{speed}  loss {log.metrics['loss']:.3f} = {terms}"
         )
 
     def evaluated(self, step: int, split: str, summary: Mapping[str, float]) -> None:

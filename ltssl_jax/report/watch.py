@@ -60,9 +60,11 @@ class Watch:
 
     def log(self, entry: Log) -> None:
         """Records training metrics."""
-        rate = entry.num_steps * self._images_per_step / max(entry.seconds, 1e-9)
-        record = {"step": entry.step, "kind": "train", "images_per_second": rate}
-        self.records.append(record | entry.metrics)
+        record = {"step": entry.step, "kind": "train"} | entry.metrics
+        if entry.num_steps:
+            rate = entry.num_steps * self._images_per_step / entry.seconds
+            record["images_per_second"] = rate
+        self.records.append(record)
         self.terminal.log(entry)
 
     def evaluated(
@@ -97,13 +99,13 @@ class Watch:
                 "recall_per_class": dict(zip(self._class_names, recalls.tolist(), strict=True)),
                 f"{METRIC}_over_evaluations": _over_time(over_time),
             }
-            self.terminal.results(
-                f"{name}: {int(matrix.sum()):,} images; {scored_by}, EMA weights, step {step}",
-                summary,
-            )
-        self.terminal.recalls(confusions["test"], self._class_names, self._counts)
         self.records.write_json("result.json", result)
         self.records.write_confusion(confusions["test"])
+        for name in confusions:
+            images = f"{result[name]['num_images']:,} images"
+            title = f"{name}: {images}; {scored_by}, EMA weights, step {step}"
+            self.terminal.results(title, result[name])
+        self.terminal.recalls(confusions["test"], self._class_names, self._counts)
         self.terminal.say(f"written to {self.records.path}")
         return result
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -53,25 +54,27 @@ def run(
     Returns:
       The last state.
     """
-    window, clock = [], time.perf_counter()
+    window, num_timed, clock = [], 0, time.perf_counter()
 
     def flush(now: int):
-        nonlocal window, clock
+        nonlocal window, num_timed, clock
         if window:
             metrics = _mean(window)
-            log(Log(now, metrics, len(window), time.perf_counter() - clock))
-        window, clock = [], time.perf_counter()
+            log(Log(now, metrics, num_timed, time.perf_counter() - clock))
+        window, num_timed, clock = [], 0, time.perf_counter()
 
     start = int(state.step)
     for n in range(start + 1, total_steps + 1):
         state, metrics = step(state, next(batches), resident)
-        if n == start + 1:
+        is_first = n == start + 1
+        if is_first:
             jax.block_until_ready(metrics)
             compiled(time.perf_counter() - clock)
             clock = time.perf_counter()
         if (n - 1) % log_every == 0:
             flush(n - 1)
         window.append(metrics)
+        num_timed += not is_first
         due = [hook for hook in hooks if hook.is_due(n, total_steps)]
         if due:
             jax.block_until_ready(metrics)  # so that the hooks' time is not the steps'
@@ -94,9 +97,13 @@ def _mean(window: list[Mapping[str, Array]]) -> dict[str, float]:
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Turns SIGTERM and Ctrl-C into a question to ask between steps: was a stop asked for?
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl-C interrupts at once. Outside the main thread, where Python allows no handlers,
+    the answer is always no.
     """
     received = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
 
     def remember(number, frame):
         received.append(number)

@@ -78,7 +78,7 @@ def make(
       shrink_statistics: see `Optimizer`.
 
     Raises:
-      InputError: an unknown name or schedule, or a rate that is not positive.
+      InputError: an unknown name or schedule, or a number out of range.
     """
     if name not in NAMES:
         raise InputError.unknown("optim.name", name, NAMES)
@@ -86,6 +86,9 @@ def make(
         raise InputError.unknown("optim.schedule", schedule, SCHEDULES)
     if not learning_rate > 0:
         raise InputError(f"optim.learning_rate is {learning_rate}; it must be positive")
+    for field, value in dict(weight_decay=weight_decay, momentum=momentum, shrink=shrink).items():
+        if not value >= 0:
+            raise InputError(f"optim.{field} is {value}; it must be 0 or positive")
     if name == "adam" and weight_decay:
         raise InputError(
             f"optim.weight_decay is {weight_decay} with Adam, whose recipes decay by optim.shrink;"

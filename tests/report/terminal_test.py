@@ -55,8 +55,9 @@ def test_monitors_are_no_summands(said):
     assert line.endswith("= supervised 1.000 + transfer 0.500, mask/base 0.250, threshold 0.950\n")
 
 
-def test_a_log_without_time_is_finite(said):
-    assert "images/s" in said(lambda t: t.log(Log(1, TRAINING, 1, 0.0)))
+def test_a_log_of_no_timed_step_names_no_speed(said):
+    line = said(lambda t: t.log(Log(1, TRAINING, 0, 0.0)))
+    assert "loss 1.500" in line and "images/s" not in line
 
 
 def test_an_evaluation_is_one_line_in_percent(said):
