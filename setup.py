@@ -1,8 +1,11 @@
 """Metadata of the package; build system and tool settings are in pyproject.toml."""
 
 import pathlib
+import re
 
 from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
 
 # TensorFlow is needed only by the `tfds` source and the `tfdata` feed, which import it when they
 # run. It is installed where a wheel exists, so that the CIFAR and SVHN configs work at once.
@@ -17,9 +20,9 @@ TENSORFLOW = [
 
 setup(
     name="ltssl_jax",
-    version="0.1.0",
+    version=re.search(r'__version__ = "(.+)"', (ROOT / "ltssl_jax/__init__.py").read_text())[1],
     description="Long-tailed semi-supervised image classification in JAX",
-    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["ltssl_jax*"]),

@@ -80,7 +80,7 @@ def trained(name, method, seed, args):
     config = configured(seed, args)
     config.method = method
     workdir = args.workdir / name.replace(" ", "_").replace(",", "") / str(seed)
-    if not (workdir / "result.json").exists():
+    if not is_finished(workdir, config):
         began = time.time()
         experiment.train(config, workdir, is_quiet=True)
         print(f"{name}, seed {seed}: {time.time() - began:.0f} s", file=sys.stderr)
@@ -88,8 +88,18 @@ def trained(name, method, seed, args):
     return {
         "balanced_accuracy": result["test"]["balanced_accuracy"],
         "few": result["test"]["few"],
-        "seconds": result["seconds"],
+        "seconds": result["training_seconds"],
     }
+
+
+def is_finished(workdir, config):
+    """Says whether the directory holds the result of this very configuration."""
+    if not (workdir / "result.json").exists():
+        return False
+    stored = json.loads((workdir / "config.json").read_text())
+    blocks = {name: stored[name] for name in ("seed", "data", "method", "model", "optim", "train")}
+    asked = json.loads(json.dumps(config.to_dict()))
+    return blocks == {name: asked[name] for name in blocks}
 
 
 def classical(config):

@@ -25,6 +25,12 @@ class InputError(ValueError):
     """
 
     @classmethod
+    def check(cls, is_right: bool, what: str, value: Any, wanted: str) -> None:
+        """Raises one that says what `what` is and should be, unless `is_right`."""
+        if not is_right:
+            raise cls(f"{what} is {value!r}; it must be {wanted}")
+
+    @classmethod
     def unknown(cls, what: str, word: str, known: Iterable[str]) -> "InputError":
         """Says that `what` has no `word`, which known word is nearest, and lists them all."""
         known = sorted(known)

@@ -1,7 +1,6 @@
 """The whole story on one page: from a configuration to a trained, evaluated, resumable run."""
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -91,10 +90,10 @@ def train(
     Raises:
       InputError: something in the configuration, the data or the directory cannot work.
     """
-    run, began = plan(config), time.time()
+    run = plan(config)
     watch = watcher(run, workdir, is_quiet=is_quiet)
     settings = run.config.to_dict()
-    identity = card.identity(settings, run.source, run.split)
+    identity = card.identity(settings, run.source, run.split, run.runner.num_devices)
     step = run.runner.map(train_step(run), num_shared=1, donate_state=True)
     exam = examination(run, watch)
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
@@ -104,6 +103,7 @@ def train(
         lines = card.introduction(settings, run.source, run.split, devices, state)
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
+        watch.terminal.say(f"feed: {batches.kind}")
         state = loop.run(
             step,
             state,
@@ -125,7 +125,7 @@ def train(
         if int(state.step) < run.problem.total_steps:
             store.save(state)
             return watch.interrupted(int(state.step))
-        facts = dict(devices=devices, feed=batches.kind, seconds=time.time() - began)
+        facts = dict(devices=devices, feed=batches.kind)
         return watch.finished(int(state.step), exam.confusions(state), identity | facts)
 
 
@@ -133,7 +133,13 @@ def train(
 
 
 def check_counts(config: ConfigDict, runner: Runner) -> None:
-    """Refuses counts below 1 and batches that do not divide among the devices."""
+    """Refuses counts out of range and batches that do not divide among the devices."""
+    InputError.check(config.seed >= 0, "seed", config.seed, "0 or positive")
+    if config.parallel.per_device_statistics and runner.axis is None:
+        raise InputError(
+            "parallel.per_device_statistics is True, but parallel.mode='jit' sees the global batch"
+            " only; use 'pmap' or 'shard_map'"
+        )
     for field, value in config.train.items():
         if value < 1:
             raise InputError(f"train.{field} is {value}; it must be at least 1")

@@ -47,6 +47,11 @@ def start_processes(parallel) -> None:
     if parallel.coordinator == "auto":
         jax.distributed.initialize()
     elif parallel.coordinator:
+        if not 0 <= parallel.process_id < parallel.num_processes:
+            raise InputError(
+                f"parallel.process_id is {parallel.process_id} of {parallel.num_processes}"
+                " processes; give parallel.num_processes, and a process_id from 0 below it"
+            )
         jax.distributed.initialize(
             parallel.coordinator, parallel.num_processes, parallel.process_id
         )
@@ -89,7 +94,7 @@ def parse(argv: list[str]) -> list[str]:
         near = re.search(r'Did you mean "(\w+)"', said)
         for arg in argv:
             path = arg.lstrip("-").split("=")[0]
-            if path.startswith("config.") and re.search(rf"'({path.replace('.', '|')})\b", said):
+            if path.startswith("config.") and re.search(rf"\b({path.replace('.', '|')})\b", said):
                 hint = f"; did you mean {near[1]!r}?" if near else ""
                 sys.exit(f"error: --{path}: the configuration has no such field{hint}")
         raise
@@ -103,6 +108,8 @@ def cli() -> None:
         app.run(main, flags_parser=parse)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

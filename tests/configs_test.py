@@ -1,4 +1,4 @@
-"""Every file of `configs/`: what it says, the split it asks for, and two steps of it on fake data."""
+"""Every file of `configs/`: what it says, the split it asks for, two steps of it on fake data."""
 
 import importlib.util
 import pathlib

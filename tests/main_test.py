@@ -25,7 +25,6 @@ MISTAKES = {
     "wrong type": ([*RUN, "--config.seed=abc"], "seed.*'abc'.*--help"),
     "misspelt flag": ([CONFIG, "--wrkdir=x"], "wrkdir.*workdir"),
     "no config": ([WORKDIR], "--config must have a value.*--help"),
-    "no workdir": ([CONFIG], "--workdir must have a value.*--help"),
     "missing config file": (["--config=configs/tras_digit.py", WORKDIR], "tras_digit.py.*path"),
     "unexpected argument": ([*RUN, "train"], "unexpected arguments: train"),
     "unwritable workdir": ([CONFIG, "--workdir={tmp}/file/run"], "--workdir.*file/run.*another"),
@@ -114,15 +113,15 @@ def without_tensorflow(tmp_path):
         error = f'raise ModuleNotFoundError("No module named {name!r}", name={name!r})\n'
         (tmp_path / "hidden" / name).mkdir(parents=True)
         (tmp_path / "hidden" / name / "__init__.py").write_text(error)
-    return environment(PYTHONPATH=str(tmp_path / "hidden"))
+    return environment(PYTHONPATH=f"{tmp_path / 'hidden'}{os.pathsep}{ROOT}")
 
 
 @pytest.mark.whole
 def test_ctrl_c_and_the_same_command_again(tmp_path, without_tensorflow):
-    flags = small.flags({"train.steps": 40, "train.log_every": 10})
-    workdir = f"--workdir={tmp_path / 'run'}"
-    command = [sys.executable, "-m", "ltssl_jax.main", CONFIG, workdir, *flags]
-    options = dict(env=without_tensorflow, cwd=ROOT, text=True)
+    flags = [f"--config={ROOT}/configs/tras_digits.py"]
+    flags += small.flags({"train.steps": 40, "train.log_every": 10})
+    command = [sys.executable, "-m", "ltssl_jax.main", *flags]
+    options = dict(env=without_tensorflow, cwd=tmp_path, text=True)
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as first:
         said = ""
@@ -140,6 +139,7 @@ def test_ctrl_c_and_the_same_command_again(tmp_path, without_tensorflow):
     assert "devices: 2 cpu devices (no accelerator), mapped by pmap" in again.stdout
     assert re.search(r"^step 40/40 .* images/s .* loss [\d.]+ = consistency", again.stdout, re.M)
     assert re.search(r"balanced accuracy +│ +\d+\.\d", again.stdout)
-    assert json.loads((tmp_path / "run/result.json").read_text())["step"] == 40
-    typed = json.loads((tmp_path / "run/config.json").read_text())["command"]
-    assert typed.startswith(f"python -m ltssl_jax.main {CONFIG} {workdir} --config.method")
+    files = tmp_path / "runs/tras_digits"  # where no --workdir is given
+    assert json.loads((files / "result.json").read_text())["step"] == 40
+    typed = json.loads((files / "config.json").read_text())["command"]
+    assert typed == " ".join(["python -m ltssl_jax.main", *flags])

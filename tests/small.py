@@ -6,6 +6,8 @@ once. Equal shapes everywhere, so that the runs are compiled once.
 
 import os
 
+import orbax.checkpoint as ocp
+
 from ltssl_jax import defaults
 
 CHANGES = {
@@ -38,5 +40,11 @@ def flags(changes=()):
 
 
 def environment(**changes):
-    """Returns the environment of a command in its own process."""
+    """Returns the environment of a command in a process of its own."""
     return os.environ | changes
+
+
+def saved_state(workdir, step):
+    """Reads a checkpoint without the library: nested dictionaries of arrays."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(workdir / f"checkpoints/{step}/state")

@@ -5,7 +5,6 @@ other examples, nor on how the batch is spread over devices.
 """
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -157,12 +156,15 @@ def make(
       A `Views`.
 
     Raises:
-      InputError: for an unknown recipe.
+      InputError: an unknown recipe, or statistics that cannot be.
     """
     if recipe not in RECIPES:
-        near = difflib.get_close_matches(recipe, RECIPES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown augmentation recipe {recipe!r}; {hint}known: {sorted(RECIPES)}")
+        raise InputError.unknown("augment.recipe", recipe, RECIPES)
+    for value in (*mean, *std):
+        if not isinstance(value, int | float):
+            raise InputError(f"augment.mean and augment.std hold {value!r}; give numbers")
+    if not all(value > 0 for value in std):
+        raise InputError(f"augment.std is {std}; every value must be positive")
     return Views(RECIPES[recipe], needs.strong, tuple(mean), tuple(std))
 
 

@@ -122,10 +122,15 @@ def long_tailed(
     labeled = _explicit("labeled_counts", labeled_counts, num_classes, labeled[rank])
     classes, unknown = _class_positions(labels, num_classes)
     if unlabeled_shape == "all_rest" or len(unlabeled_counts):
+        _refuse_ignored(
+            unlabeled_num_max=unlabeled_num_max,
+            label_fraction=label_fraction,
+            unlabeled_imbalance_ratio=unlabeled_imbalance_ratio,
+        )
         rest = np.array([len(positions) for positions in classes]) - labeled - validation_per_class
         unlabeled = rest.clip(min=0)
     else:
-        maximum = _unlabeled_max(num_max, unlabeled_num_max, label_fraction)
+        maximum = _unlabeled_max(labeled.max(), unlabeled_num_max, label_fraction)
         ratio = unlabeled_imbalance_ratio or imbalance_ratio
         unlabeled = _unlabeled_shape(unlabeled_shape, maximum, ratio, num_classes)[rank]
     unlabeled = _explicit("unlabeled_counts", unlabeled_counts, num_classes, unlabeled)
@@ -133,6 +138,15 @@ def long_tailed(
     if shuffle:
         classes = [_generator(seed, "images", k).permutation(c) for k, c in enumerate(classes)]
     return _cut(classes, unknown, labeled, unlabeled, validation_per_class, overlap)
+
+
+def _refuse_ignored(**fields: float) -> None:
+    for field, value in fields.items():
+        if value:
+            raise InputError(
+                f"{field} is {value}, but unlabeled_shape 'all_rest' or unlabeled_counts decide the"
+                f" unlabeled images already; leave {field} at 0, or choose another unlabeled_shape"
+            )
 
 
 def _unlabeled_max(num_max, unlabeled_num_max, label_fraction) -> float:

@@ -1,5 +1,7 @@
 """Class priors and counts at work inside a loss: logit adjustment, LDAM margins, class weights."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -99,7 +101,7 @@ def ldam_cross_entropy(
     return optax.softmax_cross_entropy_with_integer_labels(scale * hampered, labels)
 
 
-def effective_number_weights(class_counts: Array, *, beta: float | Array) -> Array:
+def effective_number_weights(class_counts: Array, *, beta: float) -> Array:
     """Computes class weights `1 / (1 - beta ** n)`, rescaled to sum to the number of classes.
 
     Args:
@@ -115,5 +117,8 @@ def effective_number_weights(class_counts: Array, *, beta: float | Array) -> Arr
     """
     chex.assert_rank(class_counts, 1)
     counts = jnp.maximum(jnp.asarray(class_counts, jnp.float32), 1.0)
-    weights = 1.0 / (1.0 - beta**counts)
+    if beta == 0:
+        return jnp.ones_like(counts)
+    # 1 - beta ** n, which in float32 would lose half its digits for beta = 0.9999 and small n.
+    weights = -1.0 / jnp.expm1(counts * math.log(beta))
     return weights * counts.size / jnp.sum(weights)

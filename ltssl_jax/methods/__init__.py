@@ -49,7 +49,11 @@ def make(name: str, **hyper_parameters: Any) -> Method:
     known = [field.name for field in dataclasses.fields(method)]
     for field in hyper_parameters:
         if field not in known:
-            raise InputError.unknown(f"hyper-parameter of method {name!r}:", field, known)
+            error = InputError.unknown(f"hyper-parameter of method {name!r}:", field, known)
+            raise InputError(
+                f"{error}. A configuration takes another method with all its fields by"
+                f" `config.method = defaults.method({name!r})`"
+            )
     return method(**{field: _built(value) for field, value in hyper_parameters.items()})
 
 

@@ -9,9 +9,12 @@ Long-tailed variants of the literature are settings:
 - `pseudo_label_tau=1` corrects the pseudo-labels by the prior, `softmax(z - tau log pi)`, as the
   first head of TRAS and of ACR does.
 
-Differs from the official code: nothing known. Its views share one batch-norm pass
-(`forward_mode="joint"`); the TRAS and ABC line runs one pass per view (`"separate"`), and two
-strong views (`num_strong=2`).
+Follows google-research/fixmatch in what is computed, and kekmodel/FixMatch-pytorch, from which the
+long-tailed codes descend, in how: all views share one batch-norm pass (`forward_mode="joint"`). The
+TRAS and ABC line runs one pass per view (`"separate"`) and two strong views (`num_strong=2`).
+
+Differs from the official code: the weight decay is the optimizer's, not a term of the loss. No
+golden step of it is stored; the terms are tested against the equations.
 """
 
 import dataclasses
@@ -47,6 +50,9 @@ class FixMatch:
     forward_mode: str = "joint"
 
     def __post_init__(self):
+        check = InputError.check
+        check(0 <= self.threshold <= 1, "method.threshold", self.threshold, "between 0 and 1")
+        check(self.num_strong >= 1, "method.num_strong", self.num_strong, "at least 1")
         if self.forward_mode not in ("joint", "separate"):
             raise InputError.unknown(
                 "method.forward_mode", self.forward_mode, ("joint", "separate")

@@ -7,8 +7,9 @@
   NeurIPS 2019, arXiv:1906.07413, with deferred re-weighting (DRW); a cosine head. Follows
   kaidic/LDAM-DRW: the weighted loss is divided by the sum of the weights in the batch.
 
-Differs from the official codes: nothing known. The unlabeled stream is read and ignored, so that
-batches and schedules are those of the semi-supervised methods.
+Differs from the official codes: DRW starts at the epoch of a field, not at a hard-coded 160. No
+golden step is stored; the terms are tested against the equations. The unlabeled stream is read and
+ignored, so that batches and schedules are those of the semi-supervised methods.
 """
 
 import dataclasses
@@ -51,6 +52,8 @@ class Supervised:
     def __post_init__(self):
         if self.objective not in OBJECTIVES:
             raise InputError.unknown("method.objective", self.objective, OBJECTIVES)
+        check = InputError.check
+        check(0 <= self.beta < 1, "method.beta", self.beta, "at least 0 and below 1")
 
     @property
     def needs(self):

@@ -2,7 +2,7 @@
 
 Wei, Liu, Shi, Tu, Guo: "Transfer and Share: Semi-Supervised Learning from Long-Tailed Data",
 Machine Learning 113, 2024, arXiv:2205.13358. Follows the authors' released code, Stomach-ache/TRAS
-at commit c62ec01; three of its training steps are our golden test.
+at commit c62ec01; steps of it are our golden test.
 
 One backbone carries two classifiers. `base` (h in the comments) learns by FixMatch with
 prior-corrected pseudo-labels. What it says about an unlabeled image is *transferred*, shifted
@@ -17,6 +17,9 @@ Decisions where paper, code and expectation part:
 Differs from the official code:
 - The prior comes from the exact counts of the split; theirs counts one shuffled pass of a loader
   that drops the last batch, so it varies with the seed and breaks if a class is never seen.
+- Their loaders start anew, reshuffled, every 500 steps; our streams of indices run on.
+- Their rotation classifier, which nothing uses, is left out, and so are two batch norms whose
+  result their network drops (see `models.wide_resnet`).
 """
 
 import dataclasses
@@ -26,7 +29,7 @@ from jax import tree
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import Head, Loss, Needs, Term
+from ltssl_jax.core import Head, InputError, Loss, Needs, Term
 from ltssl_jax.losses.classification import cross_entropy, soft_cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label
 from ltssl_jax.losses.margins import log_prior, logit_adjusted_cross_entropy
@@ -52,6 +55,11 @@ class TRAS:
     warmup_epochs: int = 10
 
     needs = Needs(heads=(Head("base"), Head("balanced")), strong=2)
+
+    def __post_init__(self):
+        check = InputError.check
+        check(self.temperature > 0, "method.temperature", self.temperature, "positive")
+        check(0 <= self.threshold <= 1, "method.threshold", self.threshold, "between 0 and 1")
 
     def init(self, problem):
         """Returns the log prior `[K]`, which is all the method remembers."""

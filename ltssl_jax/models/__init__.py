@@ -33,7 +33,7 @@ def make(
       **hyper_parameters: fields of the backbone, e.g. `depth=28, width=2`.
 
     Raises:
-      InputError: an unknown name, dtype or field.
+      InputError: an unknown name, dtype or field, or a value out of range.
     """
     if name not in BACKBONES:
         raise InputError.unknown("model", name, BACKBONES)
@@ -44,5 +44,12 @@ def make(
     for field in hyper_parameters:
         if field not in known:
             raise InputError.unknown(f"field of model {name!r}:", field, known)
+        if field != "activate_entry" and not hyper_parameters[field] > 0:
+            raise InputError(f"model.{field} is {hyper_parameters[field]}; it must be positive")
+    if not hyper_parameters.get("momentum", 0.1) <= 1:
+        raise InputError(
+            f"model.momentum is {hyper_parameters['momentum']}, the weight of new batch-norm"
+            " statistics; it must be at most 1"
+        )
     body = backbone(axis_name=axis_name, dtype=DTYPES[dtype], **hyper_parameters)
     return Network(body, tuple(heads), num_classes)

@@ -33,7 +33,7 @@ class BatchNorm(nn.Module):
             mean, var, count = self._moments(x)
             if not self.is_initializing():
                 keep = 1.0 - self.momentum
-                unbiased = var * (count / (count - 1))
+                unbiased = var * (count / max(count - 1, 1))
                 running_mean.value = keep * running_mean.value + self.momentum * mean
                 running_var.value = keep * running_var.value + self.momentum * unbiased
         factor = scale * jax.lax.rsqrt(var + self.epsilon)

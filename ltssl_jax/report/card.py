@@ -7,23 +7,29 @@ from typing import Any
 import jax
 import numpy as np
 
+import ltssl_jax
 from ltssl_jax.core import TrainState
 from ltssl_jax.data.sources import Source
 from ltssl_jax.data.splits import Split
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ltssl_jax")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def identity(config: dict[str, Any], source: Source, split: Split) -> dict[str, Any]:
+def identity(
+    config: dict[str, Any], source: Source, split: Split, num_devices: int
+) -> dict[str, Any]:
     """Collects what must agree for a checkpoint to be continued, and the versions, which need not.
 
     Where files lie, how batches travel and how often something is logged is left out; the number
-    of steps counts only where the learning rate depends on it.
+    of steps counts only where the learning rate depends on it, that of devices only where each has
+    batch statistics of its own.
     """
     train = config["train"]
     card = {name: config[name] for name in ("seed", "augment", "model", "method", "optim", "ema")}
     card["train"] = {k: train[k] for k in ("batch_size", "mu", "steps_per_epoch")}
     card["train"]["drop_last"] = config["data"]["drop_last"]
+    if config["parallel"]["per_device_statistics"]:
+        card["train"]["devices_with_statistics_of_their_own"] = num_devices
     if config["optim"]["schedule"] != "constant":
         card["train"]["steps"] = train["steps"]
     card["data"] = {
@@ -36,7 +42,8 @@ def identity(config: dict[str, Any], source: Source, split: Split) -> dict[str, 
 
 def versions() -> dict[str, str]:
     """Lists the versions of the packages that a number may depend on."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    installed = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return installed | {"ltssl_jax": ltssl_jax.__version__}
 
 
 def introduction(

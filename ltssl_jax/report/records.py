@@ -71,9 +71,10 @@ class RunDirectory:
 
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
-        return json.loads(line)
+        record = json.loads(line)
     except json.JSONDecodeError:
         return None
+    return record if isinstance(record, dict) and "step" in record else None
 
 
 def _plain(value: Any) -> Any:

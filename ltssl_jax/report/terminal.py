@@ -87,22 +87,27 @@ class Terminal:
             f" {100 * summary['worst_class_recall']:.1f} %"
         )
 
-    def results(self, title: str, summary: Mapping[str, float]) -> None:
-        """Prints all metrics of one confusion matrix, in percent."""
+    def results(self, title: str, summary: Mapping[str, float], worst: str) -> None:
+        """Prints all metrics of one confusion matrix, in percent; `worst` names the worst class."""
         table = Table(title=title, title_justify="left")
         table.add_column("metric")
         table.add_column("%", justify="right")
         for key, name in ROWS.items():
-            table.add_row(name, f"{100 * summary[key]:.1f}")
+            named = f"{name}: {worst}" if key == "worst_class_recall" else name
+            table.add_row(named, f"{100 * summary[key]:.1f}")
         self._console.print(table)
 
     def recalls(
-        self, confusion: np.ndarray, class_names: Sequence[str], labeled_counts: np.ndarray
+        self,
+        title: str,
+        confusion: np.ndarray,
+        class_names: Sequence[str],
+        labeled_counts: np.ndarray,
     ) -> None:
         """Prints the recall of each class, most labeled first; of 30 and more only the extremes."""
         recalls, support = metrics_.recall_per_class(confusion), confusion.sum(axis=1)
         order = np.concatenate(list(metrics_.class_groups(labeled_counts).values()))
-        table = Table(title="recall per class, most labeled first", title_justify="left")
+        table = Table(title=title, title_justify="left")
         for column in ("class", "labeled", "evaluated", "recall %"):
             table.add_column(column, justify="left" if column == "class" else "right")
         shown = order if len(order) < 30 else np.concatenate([order[:10], [-1], order[-10:]])

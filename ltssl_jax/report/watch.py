@@ -1,12 +1,13 @@
 """Follows a run: writes its records and tells the person watching."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ltssl_jax.core import Log
+from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics as metrics_
 from ltssl_jax.report.records import RunDirectory
 from ltssl_jax.report.terminal import Terminal
@@ -60,7 +61,12 @@ class Watch:
 
     def log(self, entry: Log) -> None:
         """Records training metrics."""
-        record = {"step": entry.step, "kind": "train"} | entry.metrics
+        if not math.isfinite(entry.metrics["loss"]):
+            raise InputError(
+                f"the loss is {entry.metrics['loss']} at step {entry.step}; lower"
+                " optim.learning_rate, and start again in another --workdir"
+            )
+        record = {"step": entry.step, "kind": "train", "seconds": entry.seconds} | entry.metrics
         if entry.num_steps:
             rate = entry.num_steps * self._images_per_step / entry.seconds
             record["images_per_second"] = rate
@@ -89,7 +95,8 @@ class Watch:
         """Writes `result.json` and `confusion.npy`, prints the tables, returns the result."""
         scored_by = self._scored_by(step)
         result = dict(step=step, scored_by=scored_by, weights="ema", **facts)
-        history = [r for r in self.records.history() if r["kind"] == "evaluation"]
+        history = self.records.history()
+        result["training_seconds"] = sum(r.get("seconds", 0.0) for r in history)
         for name, matrix in confusions.items():
             summary = self._summary(matrix)
             recalls = metrics_.recall_per_class(matrix)
@@ -104,8 +111,10 @@ class Watch:
         for name in confusions:
             images = f"{result[name]['num_images']:,} images"
             title = f"{name}: {images}; {scored_by}, EMA weights, step {step}"
-            self.terminal.results(title, result[name])
-        self.terminal.recalls(confusions["test"], self._class_names, self._counts)
+            worst = self._class_names[metrics_.worst_class(confusions[name])[0]]
+            self.terminal.results(title, result[name], worst)
+        title = f"test: recall per class, most labeled first; {scored_by}, EMA weights, step {step}"
+        self.terminal.recalls(title, confusions["test"], self._class_names, self._counts)
         self.terminal.say(f"written to {self.records.path}")
         return result
 

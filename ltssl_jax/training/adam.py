@@ -1,4 +1,4 @@
-"""Adam whose bias correction starts, for each tensor, at its first gradient."""
+"""Adam whose bias correction starts, for each tensor, at its first gradient that is not zero."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,8 @@ def scale_by_awakening_adam(
         del params
 
         def counted(count, g):
-            # A sum of squares, because the gradient norm in the log needs the very same one.
+            # A sum of squares and not `any(g != 0)`: the gradient norm in the log needs the same
+            # sum, so it is computed once.
             is_awake = (count > 0) | (jnp.sum(jnp.square(g)) > 0)
             return count + is_awake.astype(jnp.int32)
 

@@ -97,11 +97,13 @@ def _mean(window: list[Mapping[str, Array]]) -> dict[str, float]:
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Turns SIGTERM and Ctrl-C into a question to ask between steps: was a stop asked for?
 
-    A second Ctrl-C interrupts at once. Outside the main thread, where Python allows no handlers,
-    the answer is always no.
+    A second Ctrl-C interrupts at once. The answer is always no outside the main thread, where
+    Python allows no handlers, and with `jax.distributed`: its own handler of SIGTERM lets all
+    processes stop after the same step; one that left alone would keep the others waiting.
     """
     received = []
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or jax.distributed.is_initialized():
         yield lambda: False
         return
 

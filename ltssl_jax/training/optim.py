@@ -89,6 +89,11 @@ def make(
     for field, value in dict(weight_decay=weight_decay, momentum=momentum, shrink=shrink).items():
         if not value >= 0:
             raise InputError(f"optim.{field} is {value}; it must be 0 or positive")
+    if momentum >= 1 or shrink * learning_rate >= 1:
+        raise InputError(
+            f"optim.momentum is {momentum} and optim.shrink times the learning rate"
+            f" {shrink * learning_rate}; both must be below 1"
+        )
     if name == "adam" and weight_decay:
         raise InputError(
             f"optim.weight_decay is {weight_decay} with Adam, whose recipes decay by optim.shrink;"

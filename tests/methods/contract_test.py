@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ltssl_jax import core, methods, parallel
+from ltssl_jax.checkpoint import CheckpointStore
 from ltssl_jax.models.layers import BatchNorm
 from ltssl_jax.models.network import Network
 from ltssl_jax.training import optim, state
@@ -187,10 +188,15 @@ def test_eight_devices_equal_one(method, mode):
 
 
 @every_method
-def test_continuing_equals_never_stopping(method):
+def test_saving_and_continuing_equals_never_stopping(method, tmp_path):
     trained, start, final, _ = reference(method)
     half, _ = trained.run(start, last=1)
-    continued, _ = trained.run(half, first=1)
+    with CheckpointStore(tmp_path, {}) as store:
+        store.save(half)
+    with CheckpointStore(tmp_path, {}) as store:
+        restored = store.restore_or(start)
+    assert restored.step == 1
+    continued, _ = trained.run(restored, first=1)
     jax.tree.map(np.testing.assert_array_equal, continued, final)
 
 

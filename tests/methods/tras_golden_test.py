@@ -182,9 +182,10 @@ def test_steps_are_the_authors(golden, guesses):
     ema_params, ema_stats = golden.network("final_ema")
     is_shipped = golden.path == SHIPPED
     check_parameters(params, final.params, SHIPPED_BOUNDS if is_shipped else OTHER_BOUNDS)
-    check_close(ema_params, final.ema.params, atol=LEARNING_RATE * (5e-3 if is_shipped else 5e-2))
-    check_close(stats, final.batch_stats, atol=LEARNING_RATE * 2e-3)
-    check_close(ema_stats, final.ema.batch_stats, atol=LEARNING_RATE * 2e-3)
+    looser = 1 if is_shipped else 10
+    check_close(stats, final.batch_stats, atol=1e-3 * LEARNING_RATE)
+    check_close(ema_params, final.ema.params, atol=looser * 1e-4 * LEARNING_RATE)
+    check_close(ema_stats, final.ema.batch_stats, atol=looser * 1e-4 * LEARNING_RATE)
 
 
 LABELS = {"first_head": "pseudo_label_first_head", "second_head": "label_second_head"}
@@ -231,9 +232,13 @@ def check_parameters(expected, ours, bounds):
 
 
 def check_close(expected, ours, atol):
-    """Statistics and averages move by a thousandth of a step: rounding is what is left."""
+    """Compares what an exponential average has smoothed: rounding (1e-6) and little else is left.
+
+    The averages of the weights themselves move by 0.006 to 0.01 learning rates in these few steps,
+    of which `atol` is a sixth at most.
+    """
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(b, a, rtol=2e-6, atol=atol), expected, ours
+        lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-6, atol=atol), expected, ours
     )
 
 

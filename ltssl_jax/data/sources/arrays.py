@@ -33,6 +33,10 @@ def load(*, name: str, root: str, image_size: int, download: bool) -> Source:
     train = _records(arrays, "train", path)
     test = _records(arrays, "test", path)
     labels = arrays["train_labels"]
+    if labels.size and labels.max() < 0:
+        raise InputError(f"train_labels of {path} name no class: all are negative (unknown)")
+    if "class_names" in arrays and arrays["class_names"].ndim != 1:
+        raise InputError(f"class_names of {path} must be a list, one name per class")
     class_names = tuple(str(k) for k in arrays.get("class_names", range(int(labels.max()) + 1)))
     _check_labels(labels, -1, len(class_names), f"train_labels of {path}")
     _check_labels(arrays["test_labels"], 0, len(class_names), f"test_labels of {path}")

@@ -89,6 +89,7 @@ def check_root(root: str, kind: str, what: str) -> str:
 
 def import_tensorflow(wanted_by: str) -> Any:
     """Imports TensorFlow and keeps it off the accelerators, which belong to JAX."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it narrates its start
     try:
         import tensorflow as tf
     except ImportError as error:

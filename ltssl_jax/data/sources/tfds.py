@@ -2,6 +2,10 @@
 
 Any set with the splits `train` and `test` and the features `image` (uint8) and `label` will do. The
 images are decoded once, at loading, and kept in memory; larger sets belong in folders.
+
+The order is the one in which the set was prepared, which shuffles it once, the same everywhere: the
+first n images of a class are not those of the original files. Counts agree with published splits,
+images do not; a folder in the original order gives the originals.
 """
 
 import numpy as np
