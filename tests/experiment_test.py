@@ -170,7 +170,7 @@ def test_a_finished_run_only_evaluates_again_whatever_maps_it(whole, tmp_path, m
         ({"seed": 1}, r"another\s+--workdir.* seed: checkpoint 0, this run 1"),
         ({"model.width": 5}, "model.width: checkpoint 4, this run 5"),
         ({"train.batch_size": 24}, "train.batch_size: checkpoint 16, this run 24"),
-        ({"data.split.num_max": 60}, "data.split_fingerprint: checkpoint"),
+        ({"data.split.shuffle": False}, "data.split_fingerprint: checkpoint"),
         ({"train.steps": 8}, "step 12, beyond train.steps 8; raise train.steps"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -44,7 +44,7 @@ def make(
     for field in hyper_parameters:
         if field not in known:
             raise InputError.unknown(f"field of model {name!r}:", field, known)
-        if field != "activate_entry" and not hyper_parameters[field] > 0:
+        if field not in ("activate_entry", "depth") and not hyper_parameters[field] > 0:
             raise InputError(f"model.{field} is {hyper_parameters[field]}; it must be positive")
     if not hyper_parameters.get("momentum", 0.1) <= 1:
         raise InputError(

@@ -146,7 +146,7 @@ def test_without_tensorflow_digits_still_train(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (dict(kind="disk"), "feed is 'disk'; choose one of auto, resident, tfdata"),
+        (dict(kind="disk"), "data.feed 'disk' is unknown; known: auto, resident, tfdata"),
         (dict(host=(0, 3)), "batch of 4 labeled images cannot be shared evenly by 3 hosts"),
         (dict(batch_size=0), "batch size is 0"),
         (dict(mu=0), "mu is 0"),

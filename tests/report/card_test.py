@@ -32,7 +32,7 @@ CONFIG = {
         "checkpoint_every": 500,
         "eval_batch_size": 512,
     },
-    "parallel": {"mode": "pmap", "num_devices": 0},
+    "parallel": {"mode": "pmap", "num_devices": 0, "per_device_statistics": False},
 }
 
 
@@ -57,7 +57,7 @@ def identity(changes=None, *, base=CONFIG, **parts):
         for name in blocks:
             block = block[name]
         block[field] = value
-    return card.identity(config, SOURCE, parts.get("split", split()))
+    return card.identity(config, SOURCE, parts.get("split", split()), parts.get("num_devices", 8))
 
 
 @pytest.mark.parametrize(
@@ -125,3 +125,10 @@ def test_the_introduction_tells_configuration_data_network_and_devices():
     num_parameters = 64 * 4 + 2 * 4 + 4 * 3 + 3
     assert f"network: {num_parameters} parameters; split {split().fingerprint[:12]}" in lines
     assert "devices: 8 cpu devices, mapped by pmap" in lines
+
+
+def test_the_number_of_devices_counts_only_where_each_has_its_own_statistics():
+    own = {"parallel.per_device_statistics": True}
+    assert identity() == identity(num_devices=4)
+    assert identity(own) != identity()
+    assert identity(own, num_devices=4) != identity(own, num_devices=8)

@@ -69,7 +69,7 @@ def test_an_evaluation_is_one_line_in_percent(said):
 
 def test_results_list_every_metric(said):
     title = "test: 20 images; head balanced, EMA weights, step 1000"
-    table = said(lambda t: t.results(title, SUMMARY))
+    table = said(lambda t: t.results(title, SUMMARY, "cow"))
     for part in ("test", "20 images", "head balanced", "EMA", "step 1000"):
         assert part in " ".join(table.split())
     found = {row[0]: float(row[1]) for row in rows(table) if row[1] != "%"}
@@ -77,7 +77,7 @@ def test_results_list_every_metric(said):
         "accuracy": 65.0,
         "balanced accuracy": 56.7,
         "geometric mean of recalls": round(100 * (0.9 * 0.6 * 0.2) ** (1 / 3), 1),
-        "worst class": 20.0,
+        "worst class: cow": 20.0,
         "many (most labeled third)": 90.0,
         "medium": 60.0,
         "few (least labeled third)": 20.0,
@@ -90,7 +90,9 @@ def test_results_list_every_metric(said):
 def test_recalls_go_from_frequent_to_rare(said):
     order = np.array([1, 2, 0])  # class 2 is the most frequent one now
     table = said(
-        lambda t: t.recalls(CONFUSION[order][:, order], ("dog", "cat", "cow"), COUNTS[order])
+        lambda t: t.recalls(
+            "title", CONFUSION[order][:, order], ("dog", "cat", "cow"), COUNTS[order]
+        )
     )
     assert rows(table)[1:] == [
         ["cow", "30", "10", "90.0"],
@@ -101,7 +103,7 @@ def test_recalls_go_from_frequent_to_rare(said):
 
 def test_names_are_shown_as_they_are(said):
     names = ("[red]", ":cat:", "a[/]b")
-    table = said(lambda t: t.recalls(CONFUSION, names, COUNTS))
+    table = said(lambda t: t.recalls("title", CONFUSION, names, COUNTS))
     assert [row[0] for row in rows(table)[1:]] == list(names)
     assert said(lambda t: t.say("[bold] :cat:")) == "[bold] :cat:\n"
 
@@ -110,7 +112,7 @@ def test_names_are_shown_as_they_are(said):
 def test_of_many_classes_only_the_extremes_are_shown(said, num_classes, shown):
     names = [f"class {k}" for k in range(num_classes)]
     counts = np.arange(1000, 1000 - num_classes, -1)
-    table = said(lambda t: t.recalls(np.eye(num_classes, dtype=int), names, counts))
+    table = said(lambda t: t.recalls("title", np.eye(num_classes, dtype=int), names, counts))
     found = rows(table)[1:]
     assert len(found) == shown
     assert (found[0][0], found[-1][0]) == ("class 0", f"class {num_classes - 1}")
@@ -132,6 +134,6 @@ def test_a_quiet_terminal_says_nothing(said):
     def act(terminal):
         terminal.say("hello")
         terminal.log(Log(1, TRAINING, 1, 1.0))
-        terminal.results("title", SUMMARY)
+        terminal.results("title", SUMMARY, "cow")
 
     assert said(act, is_quiet=True) == ""

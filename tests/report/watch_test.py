@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ltssl_jax.core import Log
+from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics
 from ltssl_jax.report.records import RunDirectory
 from ltssl_jax.report.terminal import Terminal
@@ -37,8 +37,10 @@ def watch(tmp_path):
 
 def test_training_is_recorded_with_its_speed(watch):
     watch.log(Log(step=100, metrics={"loss": 1.5, "loss/supervised": 1.5}, num_steps=50, seconds=4))
-    expected = {"kind": "train", "images_per_second": 1600.0, "loss": 1.5, "loss/supervised": 1.5}
-    assert watch.records.history() == [{"step": 100} | expected]
+    expected = {"kind": "train", "seconds": 4, "images_per_second": 1600.0}
+    assert watch.records.history() == [
+        {"step": 100, "loss": 1.5, "loss/supervised": 1.5} | expected
+    ]
 
 
 def test_an_evaluation_is_recorded_with_its_head_and_every_set(watch, capsys):
@@ -129,3 +131,8 @@ def test_an_interrupted_run_has_no_result(watch, capsys):
     assert watch.interrupted(5) == {}
     assert "stopped after step 5; the same command continues" in capsys.readouterr().out
     assert not (watch.records.path / "result.json").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(watch):
+    with pytest.raises(InputError, match="the loss is nan at step 100; lower optim.learning_rate"):
+        watch.log(Log(step=100, metrics={"loss": float("nan")}, num_steps=50, seconds=4))
