@@ -4,6 +4,7 @@ The steps are not trivial: confident pseudo-labels, both heads trained, averages
 once. Equal shapes everywhere, so that the runs are compiled once.
 """
 
+import json
 import os
 
 import orbax.checkpoint as ocp
@@ -48,3 +49,9 @@ def saved_state(workdir, step):
     """Reads a checkpoint without the library: nested dictionaries of arrays."""
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(workdir / f"checkpoints/{step}/state")
+
+
+def records(workdir, kind=""):
+    """Reads `metrics.jsonl`, all of it or the lines of one kind."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [record for line in lines if kind in (record := json.loads(line))["kind"]]

@@ -54,38 +54,58 @@ def run(
     Returns:
       The last state.
     """
-    window, num_timed, clock = [], 0, time.perf_counter()
-
-    def flush(now: int):
-        nonlocal window, num_timed, clock
-        if window:
-            metrics = _mean(window)
-            log(Log(now, metrics, num_timed, time.perf_counter() - clock))
-        window, num_timed, clock = [], 0, time.perf_counter()
-
-    start = int(state.step)
+    window, start = _Window(log), int(state.step)
     for n in range(start + 1, total_steps + 1):
         state, metrics = step(state, next(batches), resident)
         is_first = n == start + 1
         if is_first:
             jax.block_until_ready(metrics)
-            compiled(time.perf_counter() - clock)
-            clock = time.perf_counter()
+            compiled(window.restart())
         if (n - 1) % log_every == 0:
-            flush(n - 1)
-        window.append(metrics)
-        num_timed += not is_first
+            window.flush(n - 1)
+        window.add(metrics, is_timed=not is_first)
         due = [hook for hook in hooks if hook.is_due(n, total_steps)]
         if due:
             jax.block_until_ready(metrics)  # so that the hooks' time is not the steps'
-            began = time.perf_counter()
-            for hook in due:
-                hook.act(n, state)
-            clock += time.perf_counter() - began
+            with window.paused():
+                for hook in due:
+                    hook.act(n, state)
         if is_stopped(n):
             break
-    flush(int(state.step))
+    window.flush(int(state.step))
     return state
+
+
+class _Window:
+    """The metrics since the last log, and a clock that runs while steps do."""
+
+    def __init__(self, log: Callable[[Log], None]):
+        self._log, self._metrics, self._num_timed = log, [], 0
+        self._began = time.perf_counter()
+
+    def restart(self) -> float:
+        """Sets the clock to zero; returns the seconds it showed."""
+        now = time.perf_counter()
+        seconds, self._began = now - self._began, now
+        return seconds
+
+    def add(self, metrics: Mapping[str, Array], *, is_timed: bool) -> None:
+        self._metrics.append(metrics)
+        self._num_timed += is_timed
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - began
+
+    def flush(self, step: int) -> None:
+        """Logs what is there, and begins anew."""
+        if self._metrics:
+            averages = _mean(self._metrics)
+            self._log(Log(step, averages, self._num_timed, time.perf_counter() - self._began))
+        self._metrics, self._num_timed = [], 0
+        self.restart()
 
 
 def _mean(window: list[Mapping[str, Array]]) -> dict[str, float]:

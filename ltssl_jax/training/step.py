@@ -79,15 +79,26 @@ def make_train_step(
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": optimizer.learning_rate(state.step),
         }
-        updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = averaging.update(state.ema, params, batch_stats, state.step)
-        params, batch_stats = optimizer.shrunk(params, batch_stats, state.step)
-        method_state = lax.stop_gradient(loss.state)
-        next_state = TrainState(state.step + 1, params, batch_stats, opt_state, ema, method_state)
-        return next_state, metrics
+        next_state = _advanced(state, grads, batch_stats, optimizer, averaging)
+        return next_state.replace(method_state=lax.stop_gradient(loss.state)), metrics
 
     return train_step
+
+
+def _advanced(
+    state: TrainState,
+    grads: PyTree,
+    batch_stats: PyTree,
+    optimizer: Optimizer,
+    averaging: Averaging,
+) -> TrainState:
+    updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = averaging.update(state.ema, params, batch_stats, state.step)
+    params, batch_stats = optimizer.shrunk(params, batch_stats, state.step)
+    return state.replace(
+        step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
+    )
 
 
 def _metrics(total: Array, contributions: PyTree, monitors: PyTree) -> dict[str, Array]:
