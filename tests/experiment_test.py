@@ -87,7 +87,8 @@ def test_metrics_are_one_object_per_log_and_evaluation(whole):
     assert [line["step"] for line in logs] == [5, 10, 12]
     assert [line["step"] for line in evaluations] == [4, 8, 12]
     terms, masks = {f"loss/{name}" for name in TERMS}, {f"monitor/mask/{name}" for name in HEADS}
-    known = {"step", "kind", "images_per_second", "grad_norm", "learning_rate", "loss"}
+    known = {"step", "kind", "seconds", "images_per_second", "loss"}
+    known |= {"grad_norm", "learning_rate"}
     for line in logs:
         assert set(line) == known | terms | masks
         assert sum(line[term] for term in terms) == pytest.approx(line["loss"], rel=1e-5)
