@@ -5,8 +5,9 @@ python -m ltssl_jax.main --config configs/fixmatch_cifar10.py --workdir runs/fix
 The check of the protocol. Published balanced accuracy of the EMA network: 67.8 (FixMatch), 75.3
 (FixMatch+LA: `--config.method.labeled_tau=1.0`), arXiv:2106.05682 and those that cite it: constant
 SGD, mu = 2, one strong view, 500 images a class held out, shuffled by seed, no overlap.
-Differs from them in the strong views, which are of the TRAS family (3 of 16 operations) and not of
-FixMatch's (2 of 14). Cost: 250,000 steps; not yet run at full length by us.
+Differs from them in the views, which are of the TRAS family: strong ones of 3 of 16 operations, not
+2 of 14, and crops padded with black, not with reflections.
+Cost: 250,000 steps; not yet run at full length by us.
 
 Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source=folder --config.data.root=DIR`.
