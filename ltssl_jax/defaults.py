@@ -143,8 +143,8 @@ def digits_protocol() -> ConfigDict:
 
     The 1,797 handwritten digits of scikit-learn, 50 test images a class; 201 labeled images, 60 of
     the most and 3 of the least frequent class, all others unlabeled; which digit is rare is drawn
-    by the seed. Sizes were chosen on seeds 100 to 102: with one or two images of the rarest class
-    (ratio 50) the outcome depends on which image it is more than on the method.
+    by the seed. With one image of the rarest class (ratio 50) the outcome depends on which image it
+    is more than on the method; see the README.
     """
     config = base()
     config.data.split.update(
