@@ -113,13 +113,7 @@ def train(
             log_every=run.config.train.log_every,
             log=watch.log,
             compiled=watch.compiled,
-            hooks=(
-                loop.Hook(run.config.train.evaluate_every, exam),
-                loop.Hook(
-                    run.config.train.checkpoint_every,
-                    lambda n, state: store.save(state, exam.score(n)),
-                ),
-            ),
+            hooks=hooks(run, exam, store),
             is_stopped=lambda n: store.is_preempted(n) or is_interrupted(),
         )
         if int(state.step) < run.problem.total_steps:
@@ -248,6 +242,16 @@ def examination(run: Plan, watch: Watch) -> evaluate.Exam:
         held_out = evaluation_batches(run, run.source.train, run.split.validation)
         sets = {"validation": held_out} | sets
     return evaluate.Exam(run.runner.map(step), sets, watch.evaluated)
+
+
+def hooks(run: Plan, exam: evaluate.Exam, store: CheckpointStore) -> tuple[loop.Hook, ...]:
+    """Evaluates and saves; in this order, so that a checkpoint knows what it is worth."""
+    settings = run.config.train
+
+    def save(step: int, state: TrainState) -> None:
+        store.save(state, exam.score(step))
+
+    return loop.Hook(settings.evaluate_every, exam), loop.Hook(settings.checkpoint_every, save)
 
 
 def evaluation_batches(run: Plan, records: Records, positions: np.ndarray) -> evaluate.Batches:

@@ -80,6 +80,19 @@ def make(
     Raises:
       InputError: an unknown name or schedule, or a number out of range.
     """
+    _check(name, learning_rate, schedule, weight_decay, momentum, shrink)
+    rate = optax.constant_schedule(learning_rate)
+    if schedule == "cosine_7_16":
+        rate = cosine_7_16(learning_rate, total_steps)
+    if name == "adam":
+        tx = optax.chain(scale_by_awakening_adam(), optax.scale_by_learning_rate(rate))
+    else:
+        decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
+        tx = optax.chain(decay, optax.sgd(rate, momentum, nesterov=True))
+    return Optimizer(tx, rate, shrink, shrink_statistics)
+
+
+def _check(name, learning_rate, schedule, weight_decay, momentum, shrink) -> None:
     if name not in NAMES:
         raise InputError.unknown("optim.name", name, NAMES)
     if schedule not in SCHEDULES:
@@ -99,15 +112,6 @@ def make(
             f"optim.weight_decay is {weight_decay} with Adam, whose recipes decay by optim.shrink;"
             " set optim.shrink instead"
         )
-    rate = optax.constant_schedule(learning_rate)
-    if schedule == "cosine_7_16":
-        rate = cosine_7_16(learning_rate, total_steps)
-    if name == "adam":
-        tx = optax.chain(scale_by_awakening_adam(), optax.scale_by_learning_rate(rate))
-    else:
-        decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
-        tx = optax.chain(decay, optax.sgd(rate, momentum, nesterov=True))
-    return Optimizer(tx, rate, shrink, shrink_statistics)
 
 
 def cosine_7_16(learning_rate: float, total_steps: int) -> Callable[[Array], Array]:

@@ -47,10 +47,7 @@ def make_train_step(
     devices; `loss` is the sum of the `loss/…` contributions.
 
     Args:
-      method: gives the terms.
-      model: the network.
-      optimizer: from `optim.make`.
-      problem: facts of the run.
+      method, model, optimizer, problem: what is trained, how, and the facts of the run.
       views: makes the float views from raw uint8 images.
       averaging: how the EMA follows.
       seed: of augmentation and of the method's randomness.
