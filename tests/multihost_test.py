@@ -56,7 +56,7 @@ def stop(first, second, line_of_first):
 
 
 @pytest.mark.multihost
-@pytest.mark.parametrize("mode", ["shard_map"])  # pmap: the same, twice as slow there
+@pytest.mark.parametrize("mode", ["shard_map", "pmap"])
 def test_two_processes_continue_a_run_and_stop_together(mode, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     experiment.train(small.config({"train.steps": 3}), one, is_quiet=True)
