@@ -1,4 +1,4 @@
-"""What the benchmarks share: random data of real shapes, paired timing, and where numbers come from.
+"""What the benchmarks share: data of real shapes, paired timing, and where numbers come from.
 
 A speed is only ever reported as a ratio of two things timed in turns in one run: a machine's own
 speed drifts by more than most differences.
@@ -22,8 +22,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ltssl_jax import defaults, experiment
+from ltssl_jax import defaults, experiment, parallel
 
+parallel.choose_convolutions(os.environ, jax.lib.__version__)  # as the command does
 HERE = pathlib.Path(__file__).parent
 
 

@@ -215,6 +215,9 @@ class Forward(Protocol):
     def __call__(self, images: Images) -> Outputs:
         """Forwards a view by itself. Asking again for the same array is free."""
 
+    def apart(self, *views: Images) -> tuple[Outputs, ...]:
+        """Forwards each view by itself, in this order; faster than one call after the other."""
+
     def jointly(self, *views: Images) -> tuple[Outputs, ...]:
         """Forwards the concatenation in one pass, sharing batch statistics."""
 

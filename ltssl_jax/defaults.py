@@ -54,6 +54,8 @@ def base() -> ConfigDict:
     config.parallel = dict(
         mode="pmap",  # pmap | shard_map | jit
         num_devices=0,  # 0: all there are
+        steps_at_once=0,  # updates per dispatch; 0: what suits the devices
+        stack_views="auto",  # auto | on | off: convolve the views of a step as one batch
         per_device_statistics=False,  # batch norm over each device's share instead of the batch
         coordinator="",  # host:port of process 0; "auto" on TPU pods and Slurm; "" on one process
         num_processes=0,  # with a coordinator given by name

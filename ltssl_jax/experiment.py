@@ -1,7 +1,8 @@
 """The whole story on one page: from a configuration to a trained, evaluated, resumable run."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from ltssl_jax import methods, models, parallel
 from ltssl_jax.augment import views
 from ltssl_jax.checkpoint import CheckpointStore
-from ltssl_jax.core import InputError, Method, Problem, TrainState, Views
+from ltssl_jax.core import InputError, Method, Problem, RawBatch, TrainState, Views
 from ltssl_jax.data import feed, sources, splits
 from ltssl_jax.data.sources import Records, Source
 from ltssl_jax.data.splits import Split
@@ -26,8 +27,9 @@ from ltssl_jax.training import loop, optim
 from ltssl_jax.training import state as state_
 from ltssl_jax.training.ema import Averaging
 from ltssl_jax.training.optim import Optimizer
-from ltssl_jax.training.step import TrainStep, make_eval_step, make_train_step
+from ltssl_jax.training.step import TrainStep, make_eval_step, make_train_step, many
 
+MOST_AT_ONCE = 50  # steps per dispatch: a tenth of a second, within which Ctrl-C is heard
 HELD_BYTES = 2**28  # evaluation sets up to this size stay on the devices between evaluations
 
 
@@ -94,7 +96,7 @@ def train(
     watch = watcher(run, workdir, is_quiet=is_quiet)
     settings = run.config.to_dict()
     identity = card.identity(settings, run.source, run.split, run.runner.num_devices)
-    step = run.runner.map(train_step(run), num_shared=1, donate_state=True)
+    step = run.runner.map(many(train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
     exam = examination(run, watch)
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
     with store, watch.terminal, loop.stop_signals() as is_interrupted:
@@ -103,13 +105,15 @@ def train(
         lines = card.introduction(settings, run.source, run.split, devices, state)
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
-        watch.terminal.say(f"feed: {batches.kind}")
+        at_once = steps_at_once(run, batches.kind)
+        watch.terminal.say(f"feed: {batches.kind}, {at_once} step(s) at once")
         state = loop.run(
             step,
             state,
-            map(run.runner.shard, batches.batches),
+            stacks(run, batches, int(state.step), at_once),
             run.runner.replicate(batches.resident),
             total_steps=run.problem.total_steps,
+            at_once=at_once,
             log_every=run.config.train.log_every,
             log=watch.log,
             compiled=watch.compiled,
@@ -208,7 +212,23 @@ def train_step(run: Plan) -> TrainStep:
         averaging=Averaging(**run.config.ema),
         seed=run.config.seed,
         axis=run.runner.axis,
+        stack_views=run.runner.stacks(run.config.parallel.stack_views),
     )
+
+
+def stacks(run: Plan, batches: feed.Feed, start: int, at_once: int) -> Iterator[RawBatch]:
+    """Yields what each dispatch receives: its batches, stacked and spread over the devices."""
+    for size in loop.dispatches(start, run.problem.total_steps, at_once):
+        rows = itertools.islice(batches.batches, size)
+        yield run.runner.shard(jax.tree.map(lambda *x: np.stack(x), *rows), axis=1)
+
+
+def steps_at_once(run: Plan, feed_kind: str) -> int:
+    """Returns the updates per dispatch; where images travel and on processors, if not told, one."""
+    is_many = run.runner.is_accelerated and feed_kind == "resident"
+    counted = {f"train.{k}": v for k, v in run.config.train.items() if k.endswith("_every")}
+    asked = run.config.parallel.steps_at_once
+    return loop.steps_at_once(asked, counted, most=MOST_AT_ONCE if is_many else 1)
 
 
 def training_feed(

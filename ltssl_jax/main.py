@@ -14,6 +14,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from ltssl_jax import parallel
 from ltssl_jax.core import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     config = loaded()
+    parallel.choose_convolutions(os.environ, jax.lib.__version__)
     start_processes(config.parallel)
     keep_compilations()
     from ltssl_jax import experiment  # after the processes have met: it may touch devices
@@ -42,18 +44,18 @@ def main(argv: list[str]) -> None:
         sys.exit(130)  # interrupted, as the shell counts
 
 
-def start_processes(parallel) -> None:
+def start_processes(settings) -> None:
     """Joins the processes of a run on several machines, before anything touches a device."""
-    if parallel.coordinator == "auto":
+    if settings.coordinator == "auto":
         jax.distributed.initialize()
-    elif parallel.coordinator:
-        if not 0 <= parallel.process_id < parallel.num_processes:
+    elif settings.coordinator:
+        if not 0 <= settings.process_id < settings.num_processes:
             raise InputError(
-                f"parallel.process_id is {parallel.process_id} of {parallel.num_processes}"
+                f"parallel.process_id is {settings.process_id} of {settings.num_processes}"
                 " processes; give parallel.num_processes, and a process_id from 0 below it"
             )
         jax.distributed.initialize(
-            parallel.coordinator, parallel.num_processes, parallel.process_id
+            settings.coordinator, settings.num_processes, settings.process_id
         )
 
 

@@ -7,7 +7,7 @@ host-local arrays to global ones at every call.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,11 @@ from jax.sharding import PartitionSpec as P
 from ltssl_jax.core import InputError, PyTree
 
 AXIS = "data"
+# XLA hands convolutions on processors to a library that makes our steps 2.5 times slower than its
+# own code does (docs/performance.md). Versions that know the flag: on others it would end Python.
+_CONVOLUTION_FLAG = "xla_cpu_experimental_ynn_fusion_type"
+_CONVOLUTIONS_BY_XLA = f"--{_CONVOLUTION_FLAG}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+_KNOWING_VERSIONS = ((0, 10), (0, 11), (0, 12))
 MODES = ("pmap", "shard_map", "jit")
 
 
@@ -43,6 +48,21 @@ class Runner:
         """Devices of the run, over all processes."""
         return len(self.devices)
 
+    def stacks(self, word: str) -> bool:
+        """Says whether views share their convolutions: by `"auto"`, on accelerators.
+
+        Raises:
+          InputError: `word` is not `"auto"`, `"on"` or `"off"`.
+        """
+        if word not in ("auto", "on", "off"):
+            raise InputError.unknown("parallel.stack_views", word, ("auto", "on", "off"))
+        return self.is_accelerated if word == "auto" else word == "on"
+
+    @property
+    def is_accelerated(self) -> bool:
+        """Says whether the devices are something else than processors."""
+        return self.devices[0].platform != "cpu"
+
     @functools.cached_property
     def _local(self) -> list[jax.Device]:
         return [d for d in self.devices if d.process_index == jax.process_index()]
@@ -64,22 +84,30 @@ class Runner:
         index, count = jax.process_index(), jax.process_count()
         return jax.tree.map(lambda x: np.split(x, count)[index], batch)
 
-    def shard(self, batch: PyTree) -> PyTree:
-        """Spreads this process's rows `[n, ...]` of a batch over its devices."""
-        sharding = NamedSharding(self._mesh, P(AXIS))
+    def shard(self, batch: PyTree, *, axis: int = 0) -> PyTree:
+        """Spreads this process's rows, those of `axis`, of a batch over its devices."""
+        sharding = NamedSharding(self._mesh, _spec(axis))
         if self.mode == "pmap":
             count = len(self._local)
-            batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
-            return jax.device_put(batch, sharding)
+            split = lambda x: x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :])  # noqa: E731
+            return jax.device_put(jax.tree.map(split, batch), sharding)
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
         )
 
-    def map(self, step: Callable, *, num_shared: int = 0, donate_state: bool = False) -> Callable:
+    def map(
+        self,
+        step: Callable,
+        *,
+        batch_axis: int = 0,
+        num_shared: int = 0,
+        donate_state: bool = False,
+    ) -> Callable:
         """Compiles `step(state, batch, *shared)`.
 
         Args:
           step: written for one device; its outputs are equal on all of them.
+          batch_axis: the axis of the batch's arrays that `shard` spreads over the devices.
           num_shared: number of further arguments, replicated like the state.
           donate_state: the state's buffers are reused for the next one.
         """
@@ -88,13 +116,13 @@ class Runner:
             return jax.pmap(
                 step,
                 AXIS,
-                in_axes=(None, 0, *shared),
+                in_axes=(None, batch_axis, *shared),
                 out_axes=None,
                 devices=self._devices_for_pmap(),
                 donate_argnums=donated,
             )
         if self.mode == "shard_map":
-            in_specs = (P(), P(AXIS), *(P() for _ in shared))
+            in_specs = (P(), _spec(batch_axis), *(P() for _ in shared))
             # check_vma=False: otherwise gradients of replicated weights arrive already summed.
             step = jax.shard_map(
                 step, mesh=self._mesh, in_specs=in_specs, out_specs=P(), check_vma=False
@@ -119,6 +147,21 @@ class Runner:
                 f" use a multiple of {self.num_devices} such as {nearest}, or fewer devices"
                 " (parallel.num_devices)"
             )
+
+
+def choose_convolutions(environment: MutableMapping[str, str], jaxlib_version: str) -> None:
+    """Adds to `XLA_FLAGS` what makes convolutions on processors fast, unless it is chosen there.
+
+    Has an effect only before anything touches a device.
+    """
+    flags = environment.get("XLA_FLAGS", "")
+    version = tuple(int(n) for n in jaxlib_version.split(".")[:2])
+    if version in _KNOWING_VERSIONS and _CONVOLUTION_FLAG not in flags:
+        environment["XLA_FLAGS"] = f"{flags} {_CONVOLUTIONS_BY_XLA}".strip()
+
+
+def _spec(axis: int) -> P:
+    return P(*[None] * axis, AXIS)
 
 
 def make(mode: str = "pmap", *, num_devices: int = 0) -> Runner:

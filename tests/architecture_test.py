@@ -23,7 +23,7 @@ BELOW_5 = f"{BELOW_4} training evaluation checkpoint report"
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
-    "main": ("core experiment report", "absl jax ml_collections"),
+    "main": ("core parallel experiment report", "absl jax ml_collections"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
     "experiment": (BELOW_5, f"{ARRAYS} ml_collections"),

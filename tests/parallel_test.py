@@ -1,5 +1,9 @@
 """The same step on any number of devices, under any of the three maps."""
 
+import os
+import subprocess
+import sys
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,7 +15,7 @@ from ltssl_jax.core import InputError
 from ltssl_jax.evaluation.evaluate import confusion_matrix
 from ltssl_jax.models.layers import BatchNorm
 from ltssl_jax.training import optim
-from ltssl_jax.training.step import make_eval_step
+from ltssl_jax.training.step import make_eval_step, many
 from tests import toy
 
 SGD = optim.make(name="sgd", learning_rate=0.1, weight_decay=0.01, shrink=0.1, total_steps=10)
@@ -22,13 +26,15 @@ class TinyCNN(nn.Module):
     """Two convolutions with batch norm: what the real networks repeat."""
 
     axis_name: str | None
+    momentum: float = 0.1
 
     @nn.compact
     def __call__(self, images, train):
         x = images
         for i in range(2):
             x = nn.Conv(4, (3, 3), strides=2, use_bias=False, name=f"conv{i}")(x)
-            x = nn.relu(BatchNorm(0.1, axis_name=self.axis_name, name=f"bn{i}")(x, train))
+            norm = BatchNorm(self.momentum, axis_name=self.axis_name, name=f"bn{i}")
+            x = nn.relu(norm(x, train))
         return jnp.mean(x, axis=(1, 2))
 
 
@@ -158,3 +164,69 @@ def test_batches_that_do_not_divide_are_refused(size, nearest):
 def test_impossible_layouts_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         parallel.make(**arguments)
+
+
+# --- many steps at once ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode, num_devices", [("pmap", 4), ("shard_map", 4), ("jit", 1)])
+def test_many_steps_at_once_are_steps_one_by_one(mode, num_devices):
+    runner, state, step = toy.trainer(mode=mode, num_devices=num_devices, optimizer=SGD)
+    rows, metrics = [toy.batch(seed=n) for n in range(3)], []
+    one_by_one = state
+    for row in rows:
+        one_by_one, values = step(one_by_one, runner.shard(row), core.Resident())
+        metrics.append(values)
+    pure = toy.train_step(
+        model=toy.network(toy.Flat(axis_name=runner.axis)), optimizer=SGD, axis=runner.axis
+    )
+    at_once = runner.map(many(pure), batch_axis=1, num_shared=1)
+    stack = lambda *rows: runner.shard(jax.tree.map(lambda *x: np.stack(x), *rows), axis=1)  # noqa: E731
+    found, averages = at_once(state, stack(*rows), core.Resident())
+    expected = jax.tree.map(lambda *x: np.mean(x), *metrics)
+    assert_close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)  # noqa: E731
+    jax.tree.map(assert_close, (found, averages), (one_by_one, expected))
+    # A stack of one needs no loop, and is the step itself.
+    found, averages = at_once(state, stack(rows[0]), core.Resident())
+    expected = step(state, runner.shard(rows[0]), core.Resident())
+    jax.tree.map(assert_close, (found, averages), expected)
+
+
+# --- processors -----------------------------------------------------------------------------------
+
+FAST = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+
+
+@pytest.mark.parametrize(
+    "flags, version, expected",
+    [
+        (None, "0.10.2", FAST),
+        ("--xla_dump_to=/tmp", "0.12.0.1", f"--xla_dump_to=/tmp {FAST}"),
+        ("--xla_cpu_experimental_ynn_fusion_type=", "0.11.0", "="),
+        (None, "0.13.0", None),  # a flag that XLA does not know ends the process
+        (None, "1.0.dev1", None),
+    ],
+)
+def test_convolutions_are_chosen_unless_the_user_did(flags, version, expected):
+    environment = {} if flags is None else {"XLA_FLAGS": flags}
+    parallel.choose_convolutions(environment, version)
+    found = environment.get("XLA_FLAGS")
+    assert found == (flags if expected == "=" else expected)
+
+
+def test_xla_knows_the_flags():
+    """XLA ends a process that sets a flag unknown to it."""
+    environment = dict(os.environ, JAX_PLATFORMS="cpu", XLA_FLAGS="")
+    parallel.choose_convolutions(environment, jax.lib.__version__)
+    code = "import jax, os; print(jax.device_count(), os.environ['XLA_FLAGS'])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("word, expected", [("auto", False), ("on", True), ("off", False)])
+def test_views_are_stacked_on_accelerators_or_as_told(word, expected):
+    assert parallel.make().stacks(word) is expected
+    with pytest.raises(InputError, match="parallel.stack_views 'yes' is unknown"):
+        parallel.make().stacks("yes")

@@ -25,11 +25,12 @@ class Flat(nn.Module):
     """Features `[B, 4]` by one dense layer and a batch norm: compiles at once."""
 
     axis_name: str | None = None
+    momentum: float = 0.1
 
     @nn.compact
     def __call__(self, images, train):
         x = nn.Dense(4, use_bias=False, name="dense")(images.reshape(len(images), -1))
-        return BatchNorm(0.1, axis_name=self.axis_name, name="bn")(x, train)
+        return BatchNorm(self.momentum, axis_name=self.axis_name, name="bn")(x, train)
 
 
 def network(backbone):

@@ -69,9 +69,11 @@ class FixMatch:
 
     def loss(self, log_pi, forward, batch, ctx):
         """Forwards all views, together or one by one."""
-        views = (batch.unlabeled.weak, batch.labeled.image, *batch.unlabeled.strong)
-        joint = self.forward_mode == "joint"
-        outputs = forward.jointly(*views) if joint else [forward(view) for view in views]
+        views = (batch.labeled.image, *batch.unlabeled.strong)
+        if self.forward_mode == "joint":
+            outputs = forward.jointly(batch.unlabeled.weak, *views)
+        else:
+            outputs = [forward(batch.unlabeled.weak), *forward.apart(*views)]
         weak, labeled, *strong = [output.logits["base"] for output in outputs]
         terms, monitors = self.terms(
             log_pi, labeled, stop_gradient(weak), jnp.stack(strong), batch.labeled.label

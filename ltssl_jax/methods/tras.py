@@ -68,12 +68,11 @@ class TRAS:
     def loss(self, log_pi, forward, batch, ctx):
         """Four separate passes in the authors' order: weak, labeled, strong, strong."""
         weak = stop_gradient(forward(batch.unlabeled.weak).logits)
-        labeled = forward(batch.labeled.image).logits
-        strong = [forward(view).logits for view in batch.unlabeled.strong]
-        strong = tree.map(lambda *views: jnp.concatenate(views), *strong)
+        labeled, *strong = forward.apart(batch.labeled.image, *batch.unlabeled.strong)
+        strong = tree.map(lambda *views: jnp.concatenate(views), *[s.logits for s in strong])
         is_transferring = ctx.epoch > self.warmup_epochs
         terms, monitors = self.terms(
-            log_pi, labeled, weak, strong, batch.labeled.label, is_transferring
+            log_pi, labeled.logits, weak, strong, batch.labeled.label, is_transferring
         )
         return Loss(terms, log_pi, monitors)
 

@@ -37,7 +37,11 @@ class SmallCNN(nn.Module):
                 name=f"conv{i}",
             )
             norm = BatchNorm(
-                self.momentum, axis_name=self.axis_name, dtype=self.dtype, name=f"bn{i}"
+                self.momentum,
+                axis_name=self.axis_name,
+                dtype=self.dtype,
+                negative_slope=0.1,
+                name=f"bn{i}",
             )
-            x = nn.leaky_relu(norm(conv(x), train), 0.1)
+            x = norm(conv(x), train)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))

@@ -11,6 +11,7 @@ pre-activation instead.
 """
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -28,15 +29,15 @@ class Block(nn.Module):
     filters: int
     strides: int
     entry: str  # "branch": residual branch only; "both": shortcut too; "none": nobody
-    conv: nn.Module
-    norm: nn.Module
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]  # normalizes and activates
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps `[B, H, W, C]` to `[B, H / strides, W / strides, filters]`."""
 
         def activated(y, name):
-            return nn.leaky_relu(self.norm(name=name)(y, train), 0.1)
+            return self.norm(name=name)(y, train)
 
         inner = x if self.entry == "none" else activated(x, "bn1")
         shortcut = inner if self.entry == "both" else x
@@ -77,7 +78,11 @@ class WideResNet(nn.Module):
             )
         conv = functools.partial(nn.Conv, use_bias=False, kernel_init=CONV_INIT, dtype=self.dtype)
         norm = functools.partial(
-            BatchNorm, momentum=self.momentum, axis_name=self.axis_name, dtype=self.dtype
+            BatchNorm,
+            momentum=self.momentum,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            negative_slope=0.1,
         )
         x = conv(16, (3, 3), 1, padding=1, name="conv1")(images.astype(self.dtype))
         for stage in (1, 2, 3):
@@ -87,7 +92,7 @@ class WideResNet(nn.Module):
                 entry = self._entry(stage, x.shape[-1] != filters)
                 name = f"block{stage}_{i}"
                 x = Block(filters, strides, entry, conv, norm, name=name)(x, train)
-        x = nn.leaky_relu(norm(name="bn1")(x, train), 0.1)
+        x = norm(name="bn1")(x, train)
         return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
 
     def _entry(self, stage: int, is_widening: bool) -> str:

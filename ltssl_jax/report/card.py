@@ -1,6 +1,7 @@
 """What a run says about itself: its identity for checkpoints, and its introduction for people."""
 
 import importlib.metadata
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,6 +63,8 @@ def introduction(
     num_parameters = sum(np.size(x) for x in jax.tree.leaves(state.params))
     yield f"network: {num_parameters:,} parameters; split {split.fingerprint[:12]}"
     yield f"devices: {devices}, mapped by {config['parallel']['mode']}"
+    if "XLA_FLAGS" in os.environ:
+        yield f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
 
 
 def _line(block: dict[str, Any], prefix: str = "") -> str:

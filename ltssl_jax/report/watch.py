@@ -56,8 +56,8 @@ class Watch:
         return {}
 
     def compiled(self, seconds: float) -> None:
-        """Says how long the first step took."""
-        self.terminal.say(f"first step, compilation included: {seconds:.1f} s")
+        """Says how long the first dispatch took."""
+        self.terminal.say(f"compilation and first update: {seconds:.1f} s")
 
     def log(self, entry: Log) -> None:
         """Records training metrics."""

@@ -1,6 +1,7 @@
 """The host loop: dispatch a step, and only then read what the steps before it said."""
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ltssl_jax.core import Array, Log, PyTree, TrainState
+from ltssl_jax.core import Array, InputError, Log, PyTree, TrainState
 
 
 class Hook(NamedTuple):
@@ -24,6 +25,38 @@ class Hook(NamedTuple):
         return step % self.every == 0 or step == total_steps
 
 
+def steps_at_once(asked: int, counted: Mapping[str, int], *, most: int) -> int:
+    """Returns how many steps a dispatch makes.
+
+    Logs, evaluations and checkpoints fall between dispatches, so it divides what they count in.
+
+    Args:
+      asked: a number of steps, or 0 for the largest that is possible.
+      counted: what each configuration field counts in.
+      most: limit, where nothing was asked.
+
+    Raises:
+      InputError: what was asked does not divide one of `counted`.
+    """
+    for name, every in counted.items():
+        InputError.check(
+            asked >= 0 and every % (asked or 1) == 0,
+            "parallel.steps_at_once",
+            asked,
+            f"a divisor of {name}, {every}, or 0 to have it chosen",
+        )
+    common = math.gcd(*counted.values())
+    return asked or max(k for k in range(1, most + 1) if common % k == 0)
+
+
+def dispatches(start: int, total_steps: int, at_once: int) -> Iterator[int]:
+    """Yields how many steps each dispatch makes, up to the next multiple of `at_once`."""
+    while start < total_steps:
+        size = min(at_once - start % at_once, total_steps - start)
+        yield size
+        start += size
+
+
 def run(
     step: Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Mapping[str, Array]]],
     state: TrainState,
@@ -31,6 +64,7 @@ def run(
     resident: PyTree,
     *,
     total_steps: int,
+    at_once: int = 1,
     log_every: int,
     log: Callable[[Log], None],
     compiled: Callable[[float], None] = lambda seconds: None,
@@ -40,30 +74,35 @@ def run(
     """Trains until `total_steps` updates are finished, or `is_stopped(step)` says so.
 
     Args:
-      step: compiled `(state, batch, resident) -> (state, metrics)`; donates the state.
+      step: compiled `(state, batches, resident) -> (state, metrics)` that makes as many steps as
+        there are batches in the stack, and averages their metrics; donates the state.
       state: where to start.
-      batches: batches from `state.step` on, spread over the devices.
+      batches: stacks of batches from `state.step` on, as large as `dispatches` says, spread over
+        the devices.
       resident: what every step needs beside its batch.
       total_steps: where to end.
+      at_once: steps per dispatch; divides `log_every` and what the hooks count in.
       log_every: steps per `Log`.
-      log: receives each `Log`, one step after its last step was dispatched.
-      compiled: receives the seconds of the first step, nearly all of them compilation.
+      log: receives each `Log`, one dispatch after its last step's.
+      compiled: receives the seconds of the first dispatch, nearly all of them compilation.
       hooks: evaluation, checkpoints.
-      is_stopped: asked after every step.
+      is_stopped: asked after every dispatch.
 
     Returns:
       The last state.
     """
     window, start = _Window(log), int(state.step)
-    for n in range(start + 1, total_steps + 1):
+    n = start
+    for size in dispatches(start, total_steps, at_once):
         state, metrics = step(state, next(batches), resident)
-        is_first = n == start + 1
+        is_first = n == start
         if is_first:
             jax.block_until_ready(metrics)
             compiled(window.restart())
-        if (n - 1) % log_every == 0:
-            window.flush(n - 1)
-        window.add(metrics, is_timed=not is_first)
+        if n % log_every == 0:
+            window.flush(n)
+        window.add(metrics, size, is_timed=not is_first)
+        n += size
         due = [hook for hook in hooks if hook.is_due(n, total_steps)]
         if due:
             jax.block_until_ready(metrics)  # so that the hooks' time is not the steps'
@@ -80,7 +119,7 @@ class _Window:
     """The metrics since the last log, and a clock that runs while steps do."""
 
     def __init__(self, log: Callable[[Log], None]):
-        self._log, self._metrics, self._num_timed = log, [], 0
+        self._log, self._metrics, self._sizes, self._num_timed = log, [], [], 0
         self._began = time.perf_counter()
 
     def restart(self) -> float:
@@ -89,9 +128,10 @@ class _Window:
         seconds, self._began = now - self._began, now
         return seconds
 
-    def add(self, metrics: Mapping[str, Array], *, is_timed: bool) -> None:
+    def add(self, metrics: Mapping[str, Array], num_steps: int, *, is_timed: bool) -> None:
         self._metrics.append(metrics)
-        self._num_timed += is_timed
+        self._sizes.append(num_steps)
+        self._num_timed += num_steps * is_timed
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -102,15 +142,18 @@ class _Window:
     def flush(self, step: int) -> None:
         """Logs what is there, and begins anew."""
         if self._metrics:
-            averages = _mean(self._metrics)
+            averages = _mean(self._metrics, self._sizes)
             self._log(Log(step, averages, self._num_timed, time.perf_counter() - self._began))
-        self._metrics, self._num_timed = [], 0
+        self._metrics, self._sizes, self._num_timed = [], [], 0
         self.restart()
 
 
-def _mean(window: list[Mapping[str, Array]]) -> dict[str, float]:
+def _mean(window: list[Mapping[str, Array]], weights: list[int]) -> dict[str, float]:
     host = jax.device_get(window)
-    return {name: float(np.mean([metrics[name] for metrics in host])) for name in host[-1]}
+    return {
+        name: float(np.average([metrics[name] for metrics in host], weights=weights))
+        for name in host[-1]
+    }
 
 
 @contextlib.contextmanager

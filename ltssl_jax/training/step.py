@@ -40,6 +40,7 @@ def make_train_step(
     averaging: Averaging,
     seed: int,
     axis: str | None,
+    stack_views: bool = False,
 ) -> TrainStep:
     """Returns a pure `(state, raw batch, resident images) -> (state, metrics)`.
 
@@ -52,6 +53,7 @@ def make_train_step(
       averaging: how the EMA follows.
       seed: of augmentation and of the method's randomness.
       axis: name of the mapped device axis, or None where one program sees the global batch.
+      stack_views: see `NetworkForward`.
     """
     devices = AxisDevices(axis)
 
@@ -63,7 +65,9 @@ def make_train_step(
         ctx = Context(state.step, state.step // problem.steps_per_epoch, rng, devices)
 
         def objective(params):
-            forward = NetworkForward(model, params, state.batch_stats, state.ema)
+            forward = NetworkForward(
+                model, params, state.batch_stats, state.ema, stack_views=stack_views
+            )
             loss = method.loss(state.method_state, forward, batch, ctx)
             total, contributions = reduce_terms(loss.terms, devices)
             return total, (contributions, loss, forward.batch_stats)
@@ -80,6 +84,22 @@ def make_train_step(
         return next_state.replace(method_state=lax.stop_gradient(loss.state)), metrics
 
     return train_step
+
+
+def many(step: TrainStep) -> TrainStep:
+    """Returns the step that makes several: of stacked batches `[T, ...]`, with average metrics.
+
+    A device that is handed many steps at once never waits for Python. On processors hand it one at
+    a time: XLA's convolutions are many times slower inside a loop there.
+    """
+
+    def steps(state: TrainState, batches: RawBatch, resident: Resident):
+        if jax.tree.leaves(batches)[0].shape[0] == 1:
+            return step(state, jax.tree.map(lambda x: x[0], batches), resident)
+        state, metrics = lax.scan(lambda s, batch: step(s, batch, resident), state, batches)
+        return state, jax.tree.map(lambda x: jnp.mean(x, axis=0), metrics)
+
+    return steps
 
 
 def _advanced(

@@ -55,11 +55,13 @@ class Backbone(nn.Module):
     """One convolution and one batch norm: what a method can meet, quick to compile."""
 
     axis_name: str | None
+    momentum: float = 0.1
 
     @nn.compact
     def __call__(self, images, train):
         x = nn.Conv(5, (3, 3), use_bias=False, name="conv")(images)
-        return jnp.mean(nn.tanh(BatchNorm(0.1, axis_name=self.axis_name)(x, train)), axis=(1, 2))
+        x = BatchNorm(self.momentum, axis_name=self.axis_name)(x, train)
+        return jnp.mean(nn.tanh(x), axis=(1, 2))
 
 
 def network(method, axis):

@@ -192,6 +192,9 @@ class Passes:
     def __call__(self, images):
         return self.jointly(images)[0]
 
+    def apart(self, *views):
+        return tuple(self(view) for view in views)
+
     def jointly(self, *views):
         self.groups.append(len(views))
         return tuple(core.Outputs(view, {"base": view}) for view in views)

@@ -105,3 +105,33 @@ def test_bfloat16_inputs_are_normalized_in_float32():
     values = np.float64(x)
     expected = normalized(values, values.mean((0, 1, 2)), values.var((0, 1, 2)))
     np.testing.assert_allclose(np.float64(y), expected, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("negative_slope", [1.0, 0.1])
+def test_the_written_gradient_is_the_automatic_one(negative_slope):
+    """Against differentiating the plain formula, with the leaky ReLU that may follow."""
+    target = jnp.float32(RNG.standard_normal(X.shape))
+    x, layer = jnp.float32(X), BatchNorm(negative_slope=negative_slope)
+
+    def ours(params, x):
+        return layer.apply(VARIABLES | {"params": params}, x, True, mutable=["batch_stats"])[0]
+
+    def plain(params, x):
+        mean, var = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+        scale, bias = (params[name].reshape(1, 1, 1, 4) for name in ("scale", "bias"))
+        y = (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias
+        return jnp.where(y >= 0, y, negative_slope * y)
+
+    slopes = []
+    for layer_fn in (ours, plain):
+        value, pull_back = jax.vjp(layer_fn, VARIABLES["params"], x)
+        slopes.append((value, pull_back(target)))
+    assert_close(*slopes)
+
+
+def test_no_gradient_through_running_statistics():
+    def moved(x):
+        updated = BatchNorm(0.5).apply(VARIABLES, x, True, mutable=["batch_stats"])[1]
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(updated))
+
+    np.testing.assert_array_equal(jax.grad(moved)(jnp.float32(X)), 0)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 
 import numpy as np
 import pytest
@@ -125,6 +126,7 @@ def test_the_introduction_tells_configuration_data_network_and_devices():
     num_parameters = 64 * 4 + 2 * 4 + 4 * 3 + 3
     assert f"network: {num_parameters} parameters; split {split().fingerprint[:12]}" in lines
     assert "devices: 8 cpu devices, mapped by pmap" in lines
+    assert lines[-1] == f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
 
 
 def test_the_number_of_devices_counts_only_where_each_has_its_own_statistics():

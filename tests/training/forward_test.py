@@ -22,12 +22,12 @@ EMA = core.Ema(
 EMA.batch_stats["backbone"]["bn"]["var"] = jnp.full(4, 4.0)
 
 
-def trace(use, *views, params=STATE.params, ema=EMA):
+def trace(use, *views, params=STATE.params, ema=EMA, stack_views=False):
     """Runs `use(forward, *views)` in one trace; returns its answer and the batch statistics."""
 
     @jax.jit
     def traced(params, ema, *views):
-        forward = NetworkForward(MODEL, params, STATE.batch_stats, ema)
+        forward = NetworkForward(MODEL, params, STATE.batch_stats, ema, stack_views=stack_views)
         return use(forward, *views), forward.batch_stats
 
     return traced(params, ema, *views)
@@ -75,6 +75,40 @@ def test_a_view_twice_in_one_call_is_forwarded_once():
 def test_order_of_the_calls_is_order_of_the_updates():
     assert_passes(trace(lambda f, a, b: (f(a), f(b)), A, B)[1], A, B)
     assert_passes(trace(lambda f, a, b: (f(b), f(a)), A, B)[1], B, A)
+
+
+@pytest.mark.parametrize("stack_views", [False, True])
+def test_apart_is_one_by_one_in_order(stack_views):
+    def use(forward, *views):
+        first = forward(views[0])
+        outputs = forward.apart(*views)
+        assert outputs[0] is first
+        return outputs
+
+    views = (A, B, C, 2 * C)
+    outputs, stats = trace(use, *views, stack_views=stack_views)
+    expected, expected_stats = trace(lambda f, *views: tuple(f(view) for view in views), *views)
+    assert_close((outputs, stats), (expected, expected_stats))
+    assert_passes(stats, *views)
+
+
+@pytest.mark.parametrize("stack_views, num_convolutions", [(False, 3), (True, 2)])
+def test_stacked_views_of_one_shape_share_operations(stack_views, num_convolutions):
+    def forwarded(*views):
+        return trace(lambda f, *views: f.apart(*views), *views, stack_views=stack_views)
+
+    text = str(jax.make_jaxpr(forwarded)(A, B, C))
+    heads = 1
+    assert text.count("dot_general") == (1 + heads) * num_convolutions
+
+
+def test_stacked_views_have_the_gradients_of_separate_ones():
+    def total(params, stack_views):
+        use = lambda f, *v: sum(jnp.sum(jnp.sin(o.logits["base"])) for o in f.apart(*v))  # noqa: E731
+        return trace(use, B, C, params=params, stack_views=stack_views)[0]
+
+    gradients = [jax.grad(total)(STATE.params, stack_views) for stack_views in (False, True)]
+    assert_close(*gradients)
 
 
 def test_jointly_shares_statistics():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltssl_jax.core import InputError
 from ltssl_jax.training import loop
 
 
@@ -112,6 +113,53 @@ def test_the_time_of_hooks_and_compilation_is_not_that_of_the_steps(recorder, mo
     recorder.run(total_steps=6, compiled=compiled.append, hooks=(loop.Hook(2, slow),))
     assert compiled == [100.0]
     assert sum(log.seconds for log in recorder.logs) == 5.0
+
+
+# --- several steps at once ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "start, total_steps, at_once, expected",
+    [
+        (0, 7, 1, [1] * 7),
+        (0, 12, 4, [4, 4, 4]),
+        (0, 10, 4, [4, 4, 2]),
+        (3, 10, 4, [1, 4, 2]),
+        (8, 8, 4, []),
+    ],
+)
+def test_dispatches_end_at_multiples(start, total_steps, at_once, expected):
+    assert list(loop.dispatches(start, total_steps, at_once)) == expected
+
+
+def test_logs_weigh_dispatches_by_their_steps(recorder):
+    sizes = iter(loop.dispatches(1, 8, 2))  # 1, 2, 2, 2
+
+    def step(state, batch, resident):
+        return Counter(state.step + next(sizes)), {"loss": jnp.float32(state.step)}
+
+    recorder.step = step
+    hooks = (recorder.hook("save", 4),)
+    assert recorder.run(start=1, total_steps=8, at_once=2, log_every=4, hooks=hooks).step == 8
+    assert [(log.step, log.num_steps) for log in recorder.logs] == [(4, 2), (8, 4)]
+    losses = [log.metrics["loss"] for log in recorder.logs]
+    np.testing.assert_allclose(losses, [(1 * 1 + 2 * 2) / 3, (2 * 4 + 2 * 6) / 4])
+    assert [e for e in recorder.events if e[0] == "save"] == [("save", 4, 4), ("save", 8, 8)]
+
+
+def test_steps_at_once_divide_what_is_counted():
+    counted = {"train.log_every": 100, "train.evaluate_every": 500}
+    assert loop.steps_at_once(0, counted, most=1) == 1
+    assert loop.steps_at_once(0, counted, most=50) == 50
+    assert loop.steps_at_once(0, counted, most=60) == 50
+    assert loop.steps_at_once(25, counted, most=1) == 25
+    for asked in (30, 200, -1):
+        message = f"parallel.steps_at_once is {asked}; it must be a divisor of train.log_every, 100"
+        with pytest.raises(InputError, match=message):
+            loop.steps_at_once(asked, counted, most=1)
+
+
+# --- stopping -------------------------------------------------------------------------------------
 
 
 def test_a_signal_asks_for_a_stop_between_steps():
