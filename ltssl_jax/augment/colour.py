@@ -1,31 +1,32 @@
 """What pixels are worth: operations on the values of uint8 images.
 
-Those that look at one value at a time (`posterize`, `solarize`, `blend`, and the tables of
-`auto_contrast` and `equalize`) are meant for the 256 levels rather than for the pixels: a table
-`[B, 256, C]` is made by composing them and read once by `look_up`. Rounding follows Pillow's.
-Parameters are `[B]`, one per example; nothing here is random.
+Rounding follows Pillow's. Parameters are `[B]`, one per example; nothing here is random.
+
+No table of the 256 levels is composed to be read once per pixel: XLA fuses the making of a table
+with its reading, and then makes the entry anew for every pixel, one by one.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
+from jax import lax
 
 from ltssl_jax.core import Array, Images, InputError
 
+
+class Fraction(NamedTuple):
+    """Values that are a quotient, rounded down: `[B, H, W, C]` and `[B, 1, 1, C]` int32.
+
+    Whole numbers, not negative, the denominator positive. Division is slow: who chooses between
+    several of them divides afterwards.
+    """
+
+    numerator: Array
+    denominator: Array
+
+
 # Weights of red, green and blue in Pillow's grey, ITU-R 601-2 in units of 2^-16.
 _LUMA = (19595, 38470, 7471)
-
-
-def levels() -> Array:
-    """Returns the table `[1, 256, 1]` uint8 that changes nothing."""
-    return jnp.arange(256, dtype=jnp.uint8)[None, :, None]
-
-
-def look_up(images: Images, table: Array) -> Images:
-    """Replaces each value by its entry in the table `[B, 256, C]` (or `[B, 256, 1]`) uint8."""
-    batch, _, _, channels = images.shape
-    index = images.reshape(batch, -1, channels).astype(jnp.int32)
-    table = jnp.broadcast_to(table, (batch, 256, channels))
-    values = jnp.take_along_axis(table, index, axis=1, mode="promise_in_bounds")
-    return values.reshape(images.shape)
 
 
 def posterize(values: Array, bits: Array) -> Array:
@@ -66,36 +67,44 @@ def blend(degenerate: Array, values: Array, factor: Array) -> Array:
     return jnp.clip(mixed, 0, 255).astype(jnp.uint8)
 
 
-def auto_contrast(images: Images) -> Array:
-    """Returns the tables `[B, 256, C]` uint8 that stretch each channel's range to 0..255."""
-    low = jnp.min(images, axis=(1, 2)).astype(jnp.int32)[:, None, :]
-    high = jnp.max(images, axis=(1, 2)).astype(jnp.int32)[:, None, :]
-    above = jnp.clip(levels() - low, 0, high - low)
+def auto_contrast(images: Images) -> Fraction:
+    """Stretches each channel's range to 0..255; a channel of one value stays."""
+    low = jnp.min(images, axis=(1, 2), keepdims=True).astype(jnp.int32)
+    high = jnp.max(images, axis=(1, 2), keepdims=True).astype(jnp.int32)
+    span = high - low
     # Pillow computes this quotient in floating point and loses one level where it should be whole.
-    stretched = above * 255 // jnp.maximum(high - low, 1)
-    return jnp.where(high > low, stretched, levels()).astype(jnp.uint8)
+    return Fraction(jnp.where(span > 0, (images - low) * 255, images), jnp.maximum(span, 1))
 
 
-def equalize(images: Images) -> Array:
-    """Returns the tables `[B, 256, C]` uint8 that flatten each channel's histogram."""
+def equalize(images: Images) -> Fraction:
+    """Flattens each channel's histogram."""
     counts = histogram(images)
-    brightest = jnp.max(images, axis=(1, 2)).astype(jnp.int32)[:, None, :]
-    num_brightest = jnp.take_along_axis(counts, brightest, axis=1)
-    step = (images.shape[1] * images.shape[2] - num_brightest) // 255
-    below = jnp.cumsum(counts, axis=1) - counts
-    flattened = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
-    return jnp.where(step > 0, flattened, levels()).astype(jnp.uint8)
+    below = jnp.cumsum(counts, axis=-1) - counts
+    num_pixels = images.shape[1] * images.shape[2]
+    num_darker = jnp.max(jnp.where(below < num_pixels, below, 0), axis=-1)  # than the brightest
+    step = lax.div(num_darker, 255)[:, None, None, :]
+    rank = below.ravel().at[_bin(images)].get(mode="promise_in_bounds")
+    spread = jnp.minimum((step >> 1) + rank, 255 * step)
+    return Fraction(jnp.where(step > 0, spread, images), jnp.maximum(step, 1))
 
 
 def histogram(images: Images) -> Array:
-    """Counts the values of each channel, `[B, 256, C]` int32."""
+    """Counts the values of each channel, `[B, C, 256]` int32."""
     batch, _, _, channels = images.shape
-    example = jnp.arange(batch)[:, None, None]
-    channel = jnp.arange(channels)[None, None, :]
-    values = images.reshape(batch, -1, channels)
     # A scatter: comparing every pixel with 256 levels moves twenty times the memory.
-    zeros = jnp.zeros((batch, 256, channels), jnp.int32)
-    return zeros.at[example, values, channel].add(1, mode="promise_in_bounds")
+    counts = jnp.zeros(batch * channels * 256, jnp.int32)
+    counts = counts.at[_bin(images)].add(1, mode="promise_in_bounds")
+    return counts.reshape(batch, channels, 256)
+
+
+def _bin(images):
+    """Numbers each pixel's place in a flat histogram `[B, C, 256]`, `[B, H, W, C]` int32.
+
+    One number instead of three indices: gathers and scatters write their indices to memory.
+    """
+    batch, _, _, channels = images.shape
+    row = jnp.arange(batch * channels, dtype=jnp.uint32).reshape(batch, 1, 1, channels)
+    return row * 256 + images  # unsigned: negative indices would have a meaning to be tested for
 
 
 def luma(images: Images) -> Array:
@@ -136,11 +145,14 @@ def sharpen(images: Images, factor: Array) -> Images:
 
     The smoothing weighs a pixel 5 and its eight neighbours 1, and leaves the border alone.
     """
-    values = jnp.asarray(images, jnp.float32)
-    rows = values[:, :-2] + values[:, 1:-1] + values[:, 2:]
+    height, width = images.shape[1:3]
+    values = images.astype(jnp.int32)
+    padded = jnp.pad(values, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     neighbourhood = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
-    inner = jnp.floor((neighbourhood + 4 * values[:, 1:-1, 1:-1]) / 13 + 0.5)
-    return blend(values.at[:, 1:-1, 1:-1].set(inner), images, factor)
+    smooth = (2 * (neighbourhood + 4 * values) + 13) // 26  # rounded
+    is_inner = jnp.zeros((height, width), bool).at[1:-1, 1:-1].set(True)[None, :, :, None]
+    return blend(jnp.where(is_inner, smooth, values).astype(jnp.float32), images, factor)
 
 
 def _per_example(parameter, values):

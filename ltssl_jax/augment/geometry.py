@@ -47,10 +47,12 @@ def warp_nearest(images: Images, affine: Array) -> Images:
     source += step[:, :, 1, None, None] * jnp.arange(height)[None, None, :, None]
     x, y = source[:, 0] >> 16, source[:, 1] >> 16
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = jnp.where(inside, y * width + x, 0).reshape(batch, -1, 1)
-    pixels = images.reshape(batch, -1, channels)
+    # Everything outside is one black pixel after the others: masking the result instead is fused
+    # into every reader of it, coordinates included.
+    index = jnp.where(inside, y * width + x, height * width).reshape(batch, -1, 1)
+    pixels = jnp.pad(images.reshape(batch, -1, channels), ((0, 0), (0, 1), (0, 0)))
     moved = jnp.take_along_axis(pixels, index, axis=1, mode="promise_in_bounds")
-    return jnp.where(inside[..., None], moved.reshape(images.shape), jnp.uint8(0))
+    return moved.reshape(images.shape)
 
 
 def _fixed_point(value):

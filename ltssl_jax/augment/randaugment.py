@@ -1,6 +1,6 @@
 """The strong policy: a few operations of RandAugment, drawn with replacement.
 
-Every application does the same work for all images: one warp, one table of values, two blends and
+Every application does the same work for all images: one warp, each change of values, two blends and
 one box, whose parameters change nothing unless their operation was drawn. Choosing a branch per
 image instead would run all sixteen under `vmap`.
 
@@ -8,8 +8,8 @@ Source: Cubuk et al., "RandAugment", arXiv:1909.13719; the sixteen operations, r
 and fill colours are those of Stomach-ache/TRAS, RandAugment/augmentations.py.
 """
 
-import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ltssl_jax.augment import colour, geometry
 from ltssl_jax.core import Array, Images
@@ -56,7 +56,7 @@ def rand_augment(images: Images, uniforms: Array, *, num_ops: int, level: float)
         return apply_op(images, op, where=uniforms[:, 1:], level=level), None
 
     draws = uniforms.reshape(-1, num_ops, DRAWS_PER_OP).swapaxes(0, 1)
-    return jax.lax.scan(body, images, draws)[0]
+    return lax.scan(body, images, draws)[0]
 
 
 def apply_op(images: Images, op: Array, *, where: Array, level: float) -> Images:
@@ -78,7 +78,7 @@ def apply_op(images: Images, op: Array, *, where: Array, level: float) -> Images
         return jnp.where(drawn[name], low + level * (high - low), otherwise).astype(jnp.float32)
 
     images = _warp(images, parameter, sign=jnp.where(where[:, 0] > 0.5, -1.0, 1.0))
-    images = colour.look_up(images, _table(images, drawn, parameter))
+    images = _revalue(images, drawn, parameter)
     images = colour.saturate(images, parameter("color", 1))
     images = colour.sharpen(images, parameter("sharpness", 1))
     return _box(images, parameter, where)
@@ -95,18 +95,24 @@ def _warp(images, parameter, *, sign):
     return geometry.warp_nearest(images, affine)
 
 
-def _table(images, drawn, parameter):
-    table = colour.posterize(
-        colour.levels(), jnp.maximum(parameter("posterize", 8).astype(jnp.int32), 1)
-    )
+def _revalue(images, drawn, parameter):
+    """Applies the operations that map one value to another."""
+    bits = jnp.maximum(parameter("posterize", 8).astype(jnp.int32), 1)
     threshold = jnp.where(drawn["invert"], 0, parameter("solarize", 256))
     threshold = jnp.where(drawn["solarize_add"], 128, threshold)
-    table = colour.solarize(table, addition=parameter("solarize_add", 0), threshold=threshold)
-    grey = jnp.where(drawn["contrast"], colour.mean_luma(images), 0)[:, None, None]
+    grey = jnp.where(drawn["contrast"], colour.mean_luma(images), 0)[:, None, None, None]
     factor = jnp.where(drawn["contrast"], parameter("contrast", 1), parameter("brightness", 1))
-    table = colour.blend(grey, table, factor)
-    table = jnp.where(drawn["auto_contrast"][:, None, None], colour.auto_contrast(images), table)
-    return jnp.where(drawn["equalize"][:, None, None], colour.equalize(images), table)
+
+    values = colour.posterize(images, bits)
+    values = colour.solarize(values, addition=parameter("solarize_add", 0), threshold=threshold)
+    values = colour.blend(grey, values, factor)
+    numerator, denominator = values.astype(jnp.int32), 1
+    for name, op in ("auto_contrast", colour.auto_contrast), ("equalize", colour.equalize):
+        is_drawn, fraction = drawn[name][:, None, None, None], op(images)
+        numerator = jnp.where(is_drawn, fraction.numerator, numerator)
+        denominator = jnp.where(is_drawn, fraction.denominator, denominator)
+    # The one division of all; `//` would also handle negative numbers.
+    return lax.div(*jnp.broadcast_arrays(numerator, denominator)).astype(jnp.uint8)
 
 
 def _box(images, parameter, where):

@@ -16,6 +16,12 @@ def with_pillow(op, images, *parameters):
     return np.stack([np.asarray(op(Image.fromarray(image), *row)) for image, *row in rows])
 
 
+def rounded_down(fraction):
+    numerator, denominator = (np.asarray(part) for part in fraction)
+    assert numerator.min() >= 0 and denominator.min() >= 1
+    return numerator // denominator
+
+
 def assert_within_one_level(ours, theirs):
     """Exact but for the rounding of a multiplication followed by an addition."""
     difference = np.abs(np.asarray(ours).astype(int) - theirs)
@@ -68,30 +74,20 @@ def test_luma_equals_pillow(images):
 
 
 def test_histogram_counts_each_channel(images):
-    theirs = with_pillow(lambda image: np.reshape(image.histogram(), (3, 256)).T, images)
+    theirs = with_pillow(lambda image: np.reshape(image.histogram(), (3, 256)), images)
     np.testing.assert_array_equal(colour.histogram(images), theirs)
 
 
 @pytest.mark.parametrize("size", [8, 16, 32])
 def test_equalize_equals_pillow(images, size):
     images = images[:, :size, :size]
-    ours = jax.jit(lambda images: colour.look_up(images, colour.equalize(images)))(images)
+    ours = rounded_down(jax.jit(colour.equalize)(images))
     np.testing.assert_array_equal(ours, with_pillow(ImageOps.equalize, images))
 
 
 def test_auto_contrast_is_pillow_without_its_rounding(images):
-    ours = np.asarray(colour.look_up(images, colour.auto_contrast(images))).astype(int)
+    ours = rounded_down(colour.auto_contrast(images))
     assert np.abs(ours - with_pillow(ImageOps.autocontrast, images)).max() <= 1
     low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
     exact = (images.astype(int) - low) * 255 // np.maximum(high.astype(int) - low, 1)
     np.testing.assert_array_equal(ours, np.where(high > low, exact, images))
-
-
-def test_look_up_reads_each_images_and_channels_table(images):
-    table = np.random.default_rng(0).integers(0, 256, (10, 256, 3)).astype(np.uint8)
-    ours = np.asarray(colour.look_up(images, table))
-    for image in (0, 9):
-        for channel in range(3):
-            expected = table[image, :, channel][images[image, :, :, channel]]
-            np.testing.assert_array_equal(ours[image, :, :, channel], expected)
-    np.testing.assert_array_equal(colour.look_up(images, colour.levels()), images)
