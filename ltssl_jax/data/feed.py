@@ -2,13 +2,16 @@
 
 Two feeds hand over the very same examples. `resident` sends indices; the images are read once and
 belong on the device, where the step looks them up. `tfdata` sends images, read ahead by `tf.data`,
-for sets larger than memory. A host gets a contiguous slice of the slots of the global batch.
-Augmentation is the business of neither.
+for sets larger than the device's memory; of images in files it keeps as many as fit, decoded. A
+host gets a contiguous slice of the slots of the global batch. Augmentation is the business of
+neither.
 """
 
+import atexit
+import dataclasses
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +24,7 @@ KINDS = ("auto", "resident", "tfdata")
 _CHUNK = 1024  # images read at once where all of a set are read
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Feed:
     """What training consumes.
 
@@ -48,6 +51,7 @@ def training(
     start: int = 0,
     host: tuple[int, int] = (0, 1),
     budget_bytes: int = 2**30,
+    kept_bytes: int = 2**32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Feed:
     """Feeds the labeled and unlabeled batches of the steps `start`, `start + 1`, ...
@@ -63,6 +67,7 @@ def training(
       start: first step; the same as skipping that many.
       host: number of this host, and number of hosts.
       budget_bytes: see `kind`.
+      kept_bytes: main memory for images that "tfdata" has decoded, so that it decodes them once.
       progress: called with (images read, images to read) while "resident" reads.
 
     Raises:
@@ -75,7 +80,7 @@ def training(
         _Subset.of(records, "unlabeled", split.unlabeled, mu * batch_size, seed, drop_last, host),
     ]
     if _choose(kind, streams, budget_bytes) == "tfdata":
-        return Feed("tfdata", Resident(), _read_ahead(streams, start))
+        return Feed("tfdata", Resident(), _read_ahead(_keeping(streams, kept_bytes), start))
     batches = (RawBatch(*(s.at(step) for s in streams)) for step in itertools.count(start))
     return Feed("resident", Resident(*_read_all(streams, progress)), batches)
 
@@ -119,7 +124,7 @@ def channel_statistics(
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Subset:
     """One stream of a feed: its images, its order, and the slots of this host."""
 
@@ -128,6 +133,7 @@ class _Subset:
     labels: np.ndarray
     indices: Callable[[int], np.ndarray]
     slots: np.ndarray
+    read: Callable[[np.ndarray], np.ndarray]
 
     @classmethod
     def of(cls, records, stream, positions, batch_size, seed, drop_last, host):
@@ -137,12 +143,52 @@ class _Subset:
             len(positions), batch_size, seed=seed, stream=stream, drop_last=drop_last
         )
         slots = np.split(np.arange(batch_size, dtype=np.int32), host[1])[host[0]]
-        return cls(records, positions, labels.astype(np.int32), order, slots)
+        return cls(
+            records, positions, labels.astype(np.int32), order, slots,
+            read=lambda index: records.read(positions[index]),
+        )  # fmt: skip
 
     def at(self, step: int, *, with_images: bool = False) -> Stream:
         index = self.indices(step)[self.slots]
-        image = self.records.read(self.positions[index]) if with_images else None
+        image = self.read(index) if with_images else None
         return Stream(index.astype(np.int32), self.slots, self.labels[index], image)
+
+
+class _Kept:
+    """Reads rows like `read`, and keeps the first ones, which a later epoch then gets for nothing.
+
+    An epoch meets each row once, so it does not matter which ones are kept. Safe to call from
+    threads: a row is marked after it was written, and one that two write gets the same twice.
+    """
+
+    def __init__(self, read: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]):
+        self._read, self._images = read, np.empty(shape, np.uint8)  # memory is taken when written
+        self._is_kept = np.zeros(shape[0], bool)
+
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        images = np.empty((len(index), *self._images.shape[1:]), np.uint8)
+        can_be = index < len(self._images)
+        is_kept = can_be.copy()
+        is_kept[can_be] = self._is_kept[index[can_be]]
+        images[is_kept] = self._images[index[is_kept]]
+        if not is_kept.all():
+            images[~is_kept] = self._read(index[~is_kept])
+        new = can_be & ~is_kept
+        self._images[index[new]] = images[new]
+        self._is_kept[index[new]] = True
+        return images
+
+
+def _keeping(streams: list[_Subset], num_bytes: int) -> list[_Subset]:
+    """Lets streams of image files keep what fits; other images are in memory already."""
+    made = []
+    for stream in streams:
+        shape = stream.records.image_shape
+        is_file = stream.records.names is not None
+        number = min(len(stream.positions), num_bytes // int(np.prod(shape))) * is_file
+        num_bytes -= number * int(np.prod(shape))
+        made.append(dataclasses.replace(stream, read=_Kept(stream.read, (number, *shape))))
+    return made
 
 
 def _check_batches(batch_size: int, mu: int, host: tuple[int, int]) -> None:
@@ -199,7 +245,11 @@ def _read_ahead(streams: list[_Subset], start: int) -> Iterator[RawBatch]:
         num_parallel_calls=2,
         deterministic=True,
     )
-    return _drain(dataset.prefetch(2), tf.errors.OpError, failures)
+    batches = _drain(dataset.prefetch(2), tf.errors.OpError, failures)
+    # Closed later, its threads would wait for an interpreter that is gone, and Python for them.
+    remembered = weakref.ref(batches)
+    atexit.register(lambda: (alive := remembered()) and alive.close())
+    return batches
 
 
 def _drain(dataset, tensorflow_error: type, failures: list[Exception]) -> Iterator[RawBatch]:

@@ -1,5 +1,6 @@
 import importlib.util
 import itertools
+import subprocess
 import sys
 
 import numpy as np
@@ -116,6 +117,56 @@ def test_auto_goes_by_the_budget():
     num_bytes = (14 + 15) * 2 * 4 * 3
     assert make(kind="auto", budget_bytes=num_bytes).kind == "resident"
     assert make(kind="auto", budget_bytes=num_bytes - 1).kind == "tfdata"
+
+
+SCRIPT = """
+import numpy as np
+from ltssl_jax.data import feed, splits
+from ltssl_jax.data.sources.base import Records
+
+labels = np.arange(60, dtype=np.int32) % 3
+split = splits.long_tailed(
+    labels, num_classes=3, num_max=8, imbalance_ratio=4, unlabeled_num_max=9
+)
+
+def read(positions):
+    return np.stack([np.full((8, 8, 3), n) for n in positions for _ in range(100)])[::100]
+
+made = feed.training(
+    Records(labels, read, (8, 8, 3)), split, batch_size=14, mu=8, seed=0, kind="tfdata"
+)
+for _ in range(20):
+    next(made.batches)
+"""
+
+
+@needs_tensorflow
+@pytest.mark.tf
+@pytest.mark.whole
+def test_a_script_that_still_holds_its_batches_can_end():
+    subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=60)
+
+
+@needs_tensorflow
+@pytest.mark.tf
+@pytest.mark.parametrize("num_kept", [0, 20, 29])
+def test_images_from_files_are_decoded_once_where_they_fit(num_kept):
+    read = []
+
+    def remembered(positions):
+        read.extend(positions.tolist())
+        return RECORDS.read(positions)
+
+    files = Records(LABELS, remembered, (2, 4, 3), names=("a.png",) * 60)
+    options = dict(batch_size=14, mu=1, seed=0)
+    made = feed.training(files, SPLIT, **options, kind="tfdata", kept_bytes=num_kept * 2 * 4 * 3)
+    resident = make(**options)
+    for one, other in zip(take(resident.batches, 30), take(made.batches, 30), strict=True):
+        assert_equal(with_images(resident, one), other)
+    used = [*SPLIT.labeled, *SPLIT.unlabeled]  # labeled images are kept first
+    counts = np.bincount(read, minlength=60)
+    # Two batches are read at once, and each may hold an image of two epochs twice.
+    assert (counts[used[:num_kept]] <= 4).all() and (counts[used[num_kept:]] > 20).all()
 
 
 def test_reading_reports_progress(monkeypatch):

@@ -4,6 +4,7 @@ from PIL import Image
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data import sources
+from ltssl_jax.data.sources import folder
 
 NOISE = np.random.default_rng(3).integers(0, 256, (12, 6, 8, 3), np.uint8)
 
@@ -54,7 +55,9 @@ def test_files_are_sorted_by_class_and_path(root):
     np.testing.assert_array_equal(source.test.read(np.array([1, 0, 1])), NOISE[[5, 6, 5]])
 
 
-def test_many_images_keep_their_order(root):
+@pytest.mark.parametrize("pixels_per_thread", [1, 10**6])
+def test_many_images_keep_their_order(root, monkeypatch, pixels_per_thread):
+    monkeypatch.setattr(folder, "_PIXELS_PER_THREAD", pixels_per_thread)
     records, positions = load(root).train, np.random.default_rng(0).integers(0, 5, 700)
     np.testing.assert_array_equal(records.read(positions), NOISE[[3, 4, 1, 0, 2]][positions])
     assert records.read(np.array([], int)).shape == (0, 6, 8, 3)
