@@ -8,6 +8,7 @@ global batch.
 import functools
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -39,19 +40,28 @@ def indices(
     epoch_length = size // batch_size * batch_size if drop_last else size
     slots = np.arange(batch_size)
 
-    # Two entries: a batch that straddles two epochs needs both.
-    @functools.lru_cache(maxsize=2)
-    def permutation(epoch: int) -> np.ndarray:
-        entropy = (seed, zlib.crc32(stream.encode()), epoch)
-        bits = np.random.Philox(np.random.SeedSequence(entropy))
-        return np.random.Generator(bits).permutation(size)
+    # Each epoch is begun one epoch ahead: a million examples take as long as many a step. Three
+    # entries: a batch that straddles two epochs needs both, and begins the next one.
+    @functools.lru_cache(maxsize=3)
+    def begun(epoch: int) -> Future[np.ndarray]:
+        return _SHUFFLER.submit(_permutation, size, (seed, zlib.crc32(stream.encode()), epoch))
 
     def batch(step: int) -> np.ndarray:
         epoch, offset = np.divmod(step * batch_size + slots, epoch_length)
         visited = range(epoch[0], epoch[-1] + 1)
-        return np.concatenate([permutation(e)[offset[epoch == e]] for e in visited])
+        parts = [begun(e).result()[offset[epoch == e]] for e in visited]
+        begun(visited.stop)
+        return np.concatenate(parts)
 
     return batch
+
+
+_SHUFFLER = ThreadPoolExecutor(1, "shuffler")  # NumPy shuffles without holding Python's lock
+
+
+def _permutation(size: int, entropy: tuple[int, ...]) -> np.ndarray:
+    bits = np.random.Philox(np.random.SeedSequence(entropy))
+    return np.random.Generator(bits).permutation(size)
 
 
 def _check(size, batch_size, seed, stream, drop_last) -> None:

@@ -192,7 +192,11 @@ def _class_positions(labels, num_classes) -> tuple[list[np.ndarray], np.ndarray]
             f"labels run from {labels.min()} to {labels.max()} for {num_classes} classes; "
             f"number the classes from 0 to {num_classes - 1}, or -1 where unknown"
         )
-    return [np.flatnonzero(labels == k) for k in range(num_classes)], np.flatnonzero(labels == -1)
+    # Sorted once: looking for each class in turn would cost images times classes.
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels.astype(np.int64) + 1, minlength=num_classes + 1)
+    unknown, *classes = np.split(order, np.cumsum(sizes)[:-1])
+    return classes, unknown
 
 
 def _check_fits(classes, labeled, unlabeled, validation) -> None:

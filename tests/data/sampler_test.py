@@ -86,3 +86,24 @@ def test_a_batch_can_be_changed_without_harm():
 def test_bad_values_are_named(changes, words):
     with pytest.raises(InputError, match=words):
         make(**changes)
+
+
+def test_the_next_epoch_is_shuffled_before_it_is_asked_for(monkeypatch):
+    epochs, shuffle = [], sampler._permutation
+
+    def remembered(size, entropy):
+        epochs.append(entropy[-1])
+        return shuffle(size, entropy)
+
+    monkeypatch.setattr(sampler, "_permutation", remembered)
+    batches = make()
+    for step, begun in (
+        (0, [0, 1]),
+        (1, [0, 1]),
+        (2, [0, 1, 2]),
+        (4, [0, 1, 2]),
+        (5, [0, 1, 2, 3]),
+    ):
+        batches(step)
+        sampler._SHUFFLER.submit(lambda: None).result()  # after everything submitted before
+        assert epochs == begun

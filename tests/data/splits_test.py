@@ -237,3 +237,16 @@ def test_bad_values_are_named(changes, words):
 def test_bad_labels(labels):
     with pytest.raises(InputError, match="labels"):
         splits.long_tailed(labels, **SMALL)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
+def test_positions_are_found_in_every_type_of_labels(dtype):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(256), 3)).astype(dtype)
+    split = splits.long_tailed(
+        labels, num_classes=256, num_max=1, imbalance_ratio=1, unlabeled_shape="all_rest"
+    )
+    expected = [np.flatnonzero(labels == k) for k in range(256)]
+    np.testing.assert_array_equal(split.labeled, [positions[0] for positions in expected])
+    np.testing.assert_array_equal(
+        split.unlabeled, np.concatenate([positions[1:] for positions in expected])
+    )
