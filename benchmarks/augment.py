@@ -107,7 +107,9 @@ def alike(ours, theirs, *, level):
     levels = np.abs(np.asarray(ours, np.float32) - theirs) / level
     largest = levels.max(axis=(1, 2, 3))
     text = f"{np.sum(largest < 0.01)} of {len(largest)} equal"
-    return text + (f", the others within {largest.max():.2g}" if largest.max() >= 0.01 else "")
+    return text + (
+        f", the others within {largest.max():.2g} levels" if largest.max() >= 0.01 else ""
+    )
 
 
 def with_pillow(view, images, uniforms):
@@ -133,7 +135,7 @@ def strong_of(images, uniforms):
 
 def contestants(images, rng):
     """Returns by view, then by system: number of views, and what makes them."""
-    num, few = len(images), images[: 2 * STEP]
+    num, few = len(images), np.resize(images, (2 * STEP, *images.shape[1:]))
     found = {
         "weak": {"ours": (num, ours_of(weak_of, images, pillow_views.WEAK_DRAWS))},
         "strong": {"ours": (num, ours_of(strong_of, images, pillow_views.STRONG_DRAWS))},
