@@ -1,6 +1,5 @@
 """How a time grows along an axis: timing it, judging it, showing it."""
 
-import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -39,7 +38,7 @@ def judged(title: str, allowed: float, times: Mapping[int, list[float]]) -> dict
     exponent = np.divide(*(logs[:, -1] - logs[:, 0])[::-1])
     columns = dict(
         x=xs, low=low, median=median, high=high, relative=median / median[0],
-        per_unit=median / xs * (xs[0] / median[0]), exponent=[math.nan, *local],
+        per_unit=median / xs * (xs[0] / median[0]), exponent=[0.0, *local],
     )  # fmt: skip
     is_surprise = exponent > allowed + TOLERANCE or max(local) > allowed + LOCAL_TOLERANCE
     return dict(

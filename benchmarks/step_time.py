@@ -22,6 +22,7 @@ tuned styles compute in bfloat16, the authors' in float32; on a CPU all in float
 
 import contextlib
 import functools
+import math
 import os
 import pathlib
 import sys
@@ -37,6 +38,7 @@ from flax import traverse_util
 from torch_process import Torch
 
 from ltssl_jax import core, experiment
+from ltssl_jax.training.step import many
 
 # Largest relative deviation allowed, of weights and statistics relative to their change. These are
 # compared by the median: where a gradient is all rounding, Adam's first update has either sign. The
@@ -71,7 +73,8 @@ def main():
         evidence["check"] = checked(alone, torch, pathlib.Path(directory))
         for what in args.what:
             if what == "whole" or run is not exact:
-                ours = Ours(run, views if what == "step" else None)
+                at_once = math.gcd(num_steps, experiment.steps_at_once(run, "resident"))
+                ours = Ours(run, views if what == "step" else None, at_once)
             else:
                 ours = alone
             works = {"ours": functools.partial(ours, num_steps)}
@@ -183,21 +186,22 @@ class Given(NamedTuple):
 
 
 class Ours:
-    """Our step and its state, with our feed, or on given views."""
+    """Our step and its state, with our feed, or on given views; several steps at once."""
 
-    def __init__(self, run: experiment.Plan, views: core.Batch | None):
+    def __init__(self, run: experiment.Plan, views: core.Batch | None, at_once: int = 1):
         self._run = run if views is None else run._replace(views=Given())
+        self._at_once = at_once
         self._step = run.runner.map(
-            experiment.train_step(self._run), num_shared=1, donate_state=True
+            many(experiment.train_step(self._run)), batch_axis=1, num_shared=1, donate_state=True
         )
         self._state = run.runner.replicate(start(run))
         feed = experiment.training_feed(run, 0)
-        self._batches = map(run.runner.shard, feed.batches)
+        self._batches = experiment.stacks(run, feed, 0, at_once)
         self._resident = run.runner.replicate(feed.resident if views is None else views)
 
     def __call__(self, num_steps: int):
         """Makes steps; returns the metrics of the last one."""
-        for _ in range(num_steps):
+        for _ in range(num_steps // self._at_once):
             self._state, metrics = self._step(self._state, next(self._batches), self._resident)
         return metrics
 

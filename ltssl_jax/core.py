@@ -275,12 +275,14 @@ class Log(NamedTuple):
       metrics: their averages.
       num_steps: how many of them were timed: all but the first one of a run, which compiles.
       seconds: what the timed ones took.
+      waited: for how many of these seconds the host waited for input.
     """
 
     step: int
     metrics: Mapping[str, float]
     num_steps: int
     seconds: float
+    waited: float = 0.0
 
 
 @struct.dataclass

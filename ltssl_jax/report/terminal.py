@@ -24,6 +24,9 @@ ROWS = {
 }
 
 
+WORTH_SAYING = 0.02  # share of the time that the host waited for input
+
+
 class Terminal:
     """Prints a run: a bar that a person can watch, plain lines where nobody does."""
 
@@ -65,7 +68,9 @@ class Terminal:
         if log.num_steps:
             rate = log.num_steps / log.seconds
             left = datetime.timedelta(seconds=round((self._total - log.step) / rate))
-            speed = f"  {rate * self._images:,.0f} images/s  {left} left"
+            waited = log.waited / log.seconds
+            starved = f" ({waited:.0%} waiting for input)" if waited >= WORTH_SAYING else ""
+            speed = f"  {rate * self._images:,.0f} images/s{starved}  {left} left"
 
         def values(kind):
             of_kind = [name for name in log.metrics if name.startswith(kind)]

@@ -70,6 +70,7 @@ class Watch:
         if entry.num_steps:
             rate = entry.num_steps * self._images_per_step / entry.seconds
             record["images_per_second"] = rate
+            record["input_share"] = entry.waited / entry.seconds
         self.records.append(record)
         self.terminal.log(entry)
 

@@ -94,7 +94,9 @@ def run(
     window, start = _Window(log), int(state.step)
     n = start
     for size in dispatches(start, total_steps, at_once):
-        state, metrics = step(state, next(batches), resident)
+        with window.waiting():
+            stack = next(batches)
+        state, metrics = step(state, stack, resident)
         is_first = n == start
         if is_first:
             jax.block_until_ready(metrics)
@@ -120,18 +122,24 @@ class _Window:
 
     def __init__(self, log: Callable[[Log], None]):
         self._log, self._metrics, self._sizes, self._num_timed = log, [], [], 0
-        self._began = time.perf_counter()
+        self._began, self._waited = time.perf_counter(), 0.0
 
     def restart(self) -> float:
         """Sets the clock to zero; returns the seconds it showed."""
         now = time.perf_counter()
-        seconds, self._began = now - self._began, now
+        seconds, self._began, self._waited = now - self._began, now, 0.0
         return seconds
 
     def add(self, metrics: Mapping[str, Array], num_steps: int, *, is_timed: bool) -> None:
         self._metrics.append(metrics)
         self._sizes.append(num_steps)
         self._num_timed += num_steps * is_timed
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -143,7 +151,8 @@ class _Window:
         """Logs what is there, and begins anew."""
         if self._metrics:
             averages = _mean(self._metrics, self._sizes)
-            self._log(Log(step, averages, self._num_timed, time.perf_counter() - self._began))
+            seconds = time.perf_counter() - self._began
+            self._log(Log(step, averages, self._num_timed, seconds, self._waited))
         self._metrics, self._sizes, self._num_timed = [], [], 0
         self.restart()
 

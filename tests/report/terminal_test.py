@@ -60,6 +60,12 @@ def test_a_log_of_no_timed_step_names_no_speed(said):
     assert "loss 1.500" in line and "images/s" not in line
 
 
+@pytest.mark.parametrize("waited, words", [(0.1, ""), (2.5, " (25% waiting for input)")])
+def test_a_log_says_when_the_steps_wait_for_input(said, waited, words):
+    line = said(lambda t: t.log(Log(100, TRAINING, 50, 10.0, waited)))
+    assert f"640 images/s{words}  0:03:00 left" in line
+
+
 def test_an_evaluation_is_one_line_in_percent(said):
     line = said(lambda t: t.evaluated(100, "test", SUMMARY))
     assert line == (

@@ -36,8 +36,8 @@ def watch(tmp_path):
 
 
 def test_training_is_recorded_with_its_speed(watch):
-    watch.log(Log(step=100, metrics={"loss": 1.5, "loss/supervised": 1.5}, num_steps=50, seconds=4))
-    expected = {"kind": "train", "seconds": 4, "images_per_second": 1600.0}
+    watch.log(Log(100, {"loss": 1.5, "loss/supervised": 1.5}, num_steps=50, seconds=4, waited=1))
+    expected = {"kind": "train", "seconds": 4, "images_per_second": 1600.0, "input_share": 0.25}
     assert watch.records.history() == [
         {"step": 100, "loss": 1.5, "loss/supervised": 1.5} | expected
     ]

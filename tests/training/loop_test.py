@@ -162,6 +162,29 @@ def test_steps_at_once_divide_what_is_counted():
 # --- stopping -------------------------------------------------------------------------------------
 
 
+def test_waiting_for_input_is_part_of_the_time_of_the_steps(recorder, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+
+    def batches():
+        for n in itertools.count():
+            clock[0] += 3.0
+            yield n
+
+    def step(state, batch, resident):
+        clock[0] += 1.0
+        return Counter(state.step + 1), {"loss": jnp.float32(0)}
+
+    recorder.step = step
+    loop.run(step, Counter(0), batches(), "resident", total_steps=5, log_every=2, log=recorder.log)
+    # The first step is not timed; a log comes after the next step was dispatched.
+    assert [(log.num_steps, log.waited, log.seconds) for log in recorder.logs] == [
+        (1, 6.0, 8.0),
+        (2, 6.0, 8.0),
+        (1, 0.0, 0.0),
+    ]
+
+
 def test_a_signal_asks_for_a_stop_between_steps():
     with loop.stop_signals() as is_asked:
         assert not is_asked()
