@@ -43,6 +43,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "benchmark": ["matplotlib>=3.8"],
         "test": ["pytest>=8", "pytest-xdist>=3.6", "imbalanced-learn>=0.12", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["ltssl-train = ltssl_jax.main:cli"]},

@@ -136,7 +136,7 @@ def waiting(batches: Iterator[Any], consume: Callable[[Any], Any], number: int) 
 
 
 def waiting_elsewhere(batches: Iterator[Any], step_seconds: float, number: int) -> dict[str, float]:
-    """Computes the idle share of a device that takes so long for a step; the host runs two ahead."""
+    """Computes the idle share of a device with steps of that length; the host runs two ahead."""
     began = free = time.perf_counter()
     idle = 0.0
     for _ in range(number):

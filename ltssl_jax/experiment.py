@@ -106,7 +106,8 @@ def train(
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
         at_once = steps_at_once(run, batches.kind)
-        watch.terminal.say(f"feed: {batches.kind}, {at_once} step(s) at once")
+        many_words = f", {at_once} steps at once" if at_once > 1 else ""
+        watch.terminal.say(f"feed: {batches.kind}{many_words}")
         state = loop.run(
             step,
             state,

@@ -135,7 +135,7 @@ def guesses(monkeypatch):
     return heard
 
 
-def run(golden):
+def run(golden, *, stack_views=False):
     """Trains our TRAS over all steps of the file; returns the final state and all metrics."""
     depth = 4 + 6 * sum(bool(re.match(r"block1.*bn1.weight", n)) for n in golden.tensors("init"))
     width = golden["init/bn1.weight"].shape[0] // 64
@@ -159,7 +159,15 @@ def run(golden):
     start = start.replace(params=params, batch_stats=stats, ema=core.Ema(params, stats))
     averaging = Averaging(decay=float(golden["ema_decay"]))
     step = make_train_step(
-        method, model, optimizer, problem, GivenViews(), averaging=averaging, seed=0, axis=None
+        method,
+        model,
+        optimizer,
+        problem,
+        GivenViews(),
+        averaging=averaging,
+        seed=0,
+        axis=None,
+        stack_views=stack_views,
     )
     runner = parallel.make("jit", num_devices=1)
     step, current, metrics = runner.map(step, num_shared=1), runner.replicate(start), []
@@ -169,8 +177,9 @@ def run(golden):
     return jax.device_get(current), metrics
 
 
-def test_steps_are_the_authors(golden, guesses):
-    final, metrics = run(golden)
+@pytest.mark.parametrize("stack_views", [False, True])
+def test_steps_are_the_authors(golden, guesses, stack_views):
+    final, metrics = run(golden, stack_views=stack_views)
 
     for n in golden.steps:
         for head in ("first_head", "second_head"):
