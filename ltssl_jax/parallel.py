@@ -18,8 +18,8 @@ from jax.sharding import PartitionSpec as P
 from ltssl_jax.core import InputError, PyTree
 
 AXIS = "data"
-# XLA hands convolutions on processors to a library that makes our steps 2.5 times slower than its
-# own code does (docs/performance.md). Versions that know the flag: on others it would end Python.
+# XLA hands convolutions on processors to a library with which steps take 1.4 times as long as with
+# its own code (docs/performance.md). Versions that know the flag: on others it would end Python.
 _CONVOLUTION_FLAG = "xla_cpu_experimental_ynn_fusion_type"
 _CONVOLUTIONS_BY_XLA = f"--{_CONVOLUTION_FLAG}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
 _KNOWING_VERSIONS = ((0, 10), (0, 11), (0, 12))
