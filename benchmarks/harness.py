@@ -6,6 +6,7 @@ speed drifts by more than most differences.
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -24,7 +25,9 @@ from ml_collections import ConfigDict
 
 from ltssl_jax import defaults, experiment, parallel
 
-parallel.choose_convolutions(os.environ, jax.lib.__version__)  # as the command does
+parallel.choose_convolutions(
+    os.environ, importlib.metadata.version("jaxlib")
+)  # as the command does
 HERE = pathlib.Path(__file__).parent
 
 
@@ -96,7 +99,8 @@ def facts() -> dict[str, Any]:
     ).stdout.strip()
     devices = jax.devices()
     return dict(
-        command=shlex.join(["python", *sys.argv]),
+        # An interpreter's place says nothing to another machine.
+        command=shlex.join(["python"] + [a.rpartition("/bin/")[2] for a in sys.argv]),
         commit=commit,
         date=datetime.date.today().isoformat(),
         machine=f"{platform.machine()}, {os.cpu_count()} cores,"

@@ -84,6 +84,7 @@ def main():
             evidence[what] = timed(works, torch, args.rounds, num_steps)
             print(table(what, evidence[what]))
     settings = dict(vars(args), steps=num_steps, dtype=run.config.model.dtype)
+    del settings["torch_python"], settings["json"]
     harness.store(args.json, dict(settings={k: str(v) for k, v in settings.items()}) | evidence)
 
 

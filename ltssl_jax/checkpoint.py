@@ -4,6 +4,7 @@ The state is saved as host NumPy arrays, so every runner and any number of devic
 the same checkpoint. All Orbax calls of the library are in this file.
 """
 
+import itertools
 import json
 import logging
 import pathlib
@@ -45,6 +46,7 @@ class CheckpointStore:
                 ),
             ]
         )
+        self._questions = itertools.count()
         self._manager = ocp.CheckpointManager(
             pathlib.Path(directory).resolve(),
             # Named here, because only then can the stored dtypes be read before the arrays.
@@ -77,9 +79,14 @@ class CheckpointStore:
         """The step with the highest balanced accuracy saved, or None."""
         return self._manager.best_step()
 
-    def is_preempted(self, step: int) -> bool:
-        """Says whether a SIGTERM reached any process of a run on several; the same on all."""
-        return jax.distributed.is_initialized() and self._manager.reached_preemption(step)
+    def is_preempted(self) -> bool:
+        """Says whether a SIGTERM reached any process of a run on several; the same on all.
+
+        To be asked by all processes equally often: they agree on the number of a question, counted
+        one by one, which the steps, made many at once, are not.
+        """
+        number = next(self._questions)
+        return jax.distributed.is_initialized() and self._manager.reached_preemption(number)
 
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
         """Saves the state in the background under its own step; a step is saved once.

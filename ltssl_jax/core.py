@@ -216,7 +216,7 @@ class Forward(Protocol):
         """Forwards a view by itself. Asking again for the same array is free."""
 
     def apart(self, *views: Images) -> tuple[Outputs, ...]:
-        """Forwards each view by itself, in this order; faster than one call after the other."""
+        """Forwards each view by itself, in this order; they may be computed together."""
 
     def jointly(self, *views: Images) -> tuple[Outputs, ...]:
         """Forwards the concatenation in one pass, sharing batch statistics."""
@@ -273,9 +273,9 @@ class Log(NamedTuple):
     Attributes:
       step: the last of these steps.
       metrics: their averages.
-      num_steps: how many of them were timed: all but the first one of a run, which compiles.
+      num_steps: how many of them were timed: all but those of dispatches that compile.
       seconds: what the timed ones took.
-      waited: for how many of these seconds the host waited for input.
+      waited: for how many of these seconds the devices had nothing to do but wait for input.
     """
 
     step: int

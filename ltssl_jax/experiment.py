@@ -106,8 +106,7 @@ def train(
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
         at_once = steps_at_once(run, batches.kind)
-        many_words = f", {at_once} steps at once" if at_once > 1 else ""
-        watch.terminal.say(f"feed: {batches.kind}{many_words}")
+        watch.terminal.say(f"feed: {batches.kind}; updates per dispatch: {at_once}")
         state = loop.run(
             step,
             state,
@@ -119,7 +118,7 @@ def train(
             log=watch.log,
             compiled=watch.compiled,
             hooks=hooks(run, exam, store),
-            is_stopped=lambda n: store.is_preempted(n) or is_interrupted(),
+            is_stopped=lambda n: store.is_preempted() or is_interrupted(),
         )
         if int(state.step) < run.problem.total_steps:
             store.save(state)
@@ -142,6 +141,7 @@ def check_counts(config: ConfigDict, runner: Runner) -> None:
     for field, value in config.train.items():
         if value < 1:
             raise InputError(f"train.{field} is {value}; it must be at least 1")
+    loop.steps_at_once(config.parallel.steps_at_once, config.train, most=1)
     runner.check_batch("train.batch_size", config.train.batch_size)
     runner.check_batch("train.eval_batch_size", config.train.eval_batch_size)
 
@@ -227,9 +227,8 @@ def stacks(run: Plan, batches: feed.Feed, start: int, at_once: int) -> Iterator[
 def steps_at_once(run: Plan, feed_kind: str) -> int:
     """Returns the updates per dispatch; where images travel and on processors, if not told, one."""
     is_many = run.runner.is_accelerated and feed_kind == "resident"
-    counted = {f"train.{k}": v for k, v in run.config.train.items() if k.endswith("_every")}
     asked = run.config.parallel.steps_at_once
-    return loop.steps_at_once(asked, counted, most=MOST_AT_ONCE if is_many else 1)
+    return loop.steps_at_once(asked, run.config.train, most=MOST_AT_ONCE if is_many else 1)
 
 
 def training_feed(

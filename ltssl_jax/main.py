@@ -3,6 +3,7 @@
 Any leaf of the configuration can be overridden: `--config.method.threshold=0.9`.
 """
 
+import importlib.metadata
 import logging
 import os
 import pathlib
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     config = loaded()
-    parallel.choose_convolutions(os.environ, jax.lib.__version__)
+    parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
     start_processes(config.parallel)
     keep_compilations()
     from ltssl_jax import experiment  # after the processes have met: it may touch devices

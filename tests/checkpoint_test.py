@@ -175,4 +175,4 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
 
 def test_a_single_process_is_never_preempted_by_orbax(tmp_path):
     with CheckpointStore(tmp_path, IDENTITY) as store:
-        assert store.is_preempted(1) is False
+        assert store.is_preempted() is False

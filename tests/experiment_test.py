@@ -88,7 +88,7 @@ def test_metrics_are_one_object_per_log_and_evaluation(whole):
     assert [line["step"] for line in evaluations] == [4, 8, 12]
     terms, masks = {f"loss/{name}" for name in TERMS}, {f"monitor/mask/{name}" for name in HEADS}
     known = {"step", "kind", "seconds", "images_per_second", "loss"}
-    known |= {"grad_norm", "learning_rate"}
+    known |= {"grad_norm", "learning_rate", "input_share"}
     for line in logs:
         assert set(line) == known | terms | masks
         assert sum(line[term] for term in terms) == pytest.approx(line["loss"], rel=1e-5)
@@ -193,6 +193,30 @@ def test_images_read_ahead_and_mapped_otherwise_give_the_same_run(whole, tmp_pat
     result = train(small.config(changes), tmp_path)
     assert result["feed"] == "tfdata"
     assert_same_state(tmp_path, whole[0])
+
+
+def test_many_steps_at_once_and_stacked_views_are_the_same_run(whole, tmp_path):
+    """Begun one by one, continued between two dispatches, with a last one that is not full."""
+    changes = {"train.log_every": 4, "train.checkpoint_every": 8, "train.evaluate_every": 4}
+    train(small.config(changes | {"train.steps": 3}), tmp_path)
+    accelerated = {"parallel.steps_at_once": 4, "parallel.stack_views": "on"}
+    result = train(small.config(changes | accelerated), tmp_path)
+    assert result["step"] == 12
+    # As far apart as eight devices are from one.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
+    assert_same_state(whole[0], tmp_path, same=close)
+    logged = small.records(tmp_path, "train")
+    assert [line["step"] for line in logged] == [3, 4, 8, 12]
+    by_step = {line["step"]: line for line in small.records(whole[0], "evaluation")}
+    for line in small.records(tmp_path, "evaluation")[-2:]:
+        assert line == pytest.approx(by_step[line["step"]], abs=0.01)
+
+
+@pytest.mark.parametrize("asked", [3, 5, -1])
+def test_steps_at_once_that_do_not_fit_are_refused_before_anything_is_read(asked, tmp_path):
+    with pytest.raises(InputError, match=f"parallel.steps_at_once is {asked}; it must be a div"):
+        train(small.config({"parallel.steps_at_once": asked}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("mode, num_devices", [("jit", 8), ("pmap", 1)])

@@ -62,7 +62,9 @@ def test_two_processes_continue_a_run_and_stop_together(mode, tmp_path):
     experiment.train(small.config({"train.steps": 3}), one, is_quiet=True)
     shutil.copytree(one, two)
 
-    endless = {"train.steps": 9999, "parallel.mode": mode}
+    # Several steps at once: the processes must still agree on when to stop.
+    endless = {"train.steps": 9999, "parallel.mode": mode, "parallel.steps_at_once": 2}
+    endless |= {"train.log_every": 4}
     codes, said = stop(*start(two, endless), "step    8/9999")
     assert codes == [130, 130], said
     assert "continuing after step 3" in said[0] and "4 cpu devices" in said[0]

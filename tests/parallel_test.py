@@ -1,8 +1,10 @@
 """The same step on any number of devices, under any of the three maps."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
+import types
 
 import flax.linen as nn
 import jax
@@ -13,9 +15,11 @@ import pytest
 from ltssl_jax import core, parallel
 from ltssl_jax.core import InputError
 from ltssl_jax.evaluation.evaluate import confusion_matrix
+from ltssl_jax.methods.fixmatch import FixMatch
 from ltssl_jax.models.layers import BatchNorm
 from ltssl_jax.training import optim
-from ltssl_jax.training.step import make_eval_step, many
+from ltssl_jax.training.ema import Averaging
+from ltssl_jax.training.step import make_eval_step, make_train_step, many
 from tests import toy
 
 SGD = optim.make(name="sgd", learning_rate=0.1, weight_decay=0.01, shrink=0.1, total_steps=10)
@@ -75,6 +79,29 @@ def padded():
     rows = np.minimum(np.arange(BATCH_SIZE), NUM_IMAGES - 1)
     mask = np.float32(np.arange(BATCH_SIZE) < NUM_IMAGES)
     return core.EvalBatch(rows.astype(np.int32), LABELS[rows], mask, IMAGES[rows])
+
+
+@pytest.mark.parametrize("mode", ["pmap", "shard_map"])
+def test_stacked_views_are_separate_ones_on_any_devices(mode):
+    """A method of one pass per view, its batch statistics over the devices and for each view."""
+    found = []
+    for stack_views, how in ((False, ("jit", 1)), (True, (mode, 4))):
+        runner = parallel.make(how[0], num_devices=how[1])
+        step = make_train_step(
+            FixMatch(0.2, num_strong=1, forward_mode="separate"),
+            tiny_cnn(runner.axis),
+            SGD,
+            toy.PROBLEM,
+            toy.GivenViews(),
+            averaging=Averaging(0.9),
+            seed=0,
+            axis=runner.axis,
+            stack_views=stack_views,
+        )
+        state = runner.replicate(toy.initial_state(tiny_cnn(None), FixMatch(), SGD))
+        mapped = runner.map(step, num_shared=1)
+        found.append(jax.device_get(mapped(state, runner.shard(toy.batch()), core.Resident())))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), *found)
 
 
 @pytest.mark.parametrize("mode, num_devices", [("pmap", 8), ("shard_map", 8), ("jit", 1)])
@@ -217,7 +244,7 @@ def test_convolutions_are_chosen_unless_the_user_did(flags, version, expected):
 def test_xla_knows_the_flags():
     """XLA ends a process that sets a flag unknown to it."""
     environment = dict(os.environ, JAX_PLATFORMS="cpu", XLA_FLAGS="")
-    parallel.choose_convolutions(environment, jax.lib.__version__)
+    parallel.choose_convolutions(environment, importlib.metadata.version("jaxlib"))
     code = "import jax, os; print(jax.device_count(), os.environ['XLA_FLAGS'])"
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
@@ -228,5 +255,7 @@ def test_xla_knows_the_flags():
 @pytest.mark.parametrize("word, expected", [("auto", False), ("on", True), ("off", False)])
 def test_views_are_stacked_on_accelerators_or_as_told(word, expected):
     assert parallel.make().stacks(word) is expected
+    gpu = parallel.Runner("pmap", (types.SimpleNamespace(platform="gpu"),))
+    assert gpu.stacks(word) is (word != "off")
     with pytest.raises(InputError, match="parallel.stack_views 'yes' is unknown"):
         parallel.make().stacks("yes")

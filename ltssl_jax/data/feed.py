@@ -180,14 +180,15 @@ class _Kept:
 
 
 def _keeping(streams: list[_Subset], num_bytes: int) -> list[_Subset]:
-    """Lets streams of image files keep what fits; other images are in memory already."""
+    """Lets streams of image files keep what fits; arrays are in memory, or mapped to it."""
     made = []
     for stream in streams:
         shape = stream.records.image_shape
-        is_file = stream.records.names is not None
-        number = min(len(stream.positions), num_bytes // int(np.prod(shape))) * is_file
-        num_bytes -= number * int(np.prod(shape))
-        made.append(dataclasses.replace(stream, read=_Kept(stream.read, (number, *shape))))
+        number = min(len(stream.positions), num_bytes // int(np.prod(shape)))
+        if stream.records.names is not None and number:
+            num_bytes -= number * int(np.prod(shape))
+            stream = dataclasses.replace(stream, read=_Kept(stream.read, (number, *shape)))
+        made.append(stream)
     return made
 
 

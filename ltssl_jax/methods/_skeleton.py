@@ -35,8 +35,8 @@ class Skeleton:
     def loss(self, state, forward, batch, ctx):
         """Says which views to forward, in which order, and returns the named terms."""
         weak = stop_gradient(forward(batch.unlabeled.weak).logits["base"])
-        labeled = forward(batch.labeled.image).logits["base"]
-        strong = forward(batch.unlabeled.strong[0]).logits["base"]
+        views = forward.apart(batch.labeled.image, batch.unlabeled.strong[0])
+        labeled, strong = (view.logits["base"] for view in views)
         pseudo_labels, mask = pseudo_label(softmax(weak), self.threshold)
         terms = {
             "supervised": Term(cross_entropy(labeled, batch.labeled.label)),

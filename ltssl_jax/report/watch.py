@@ -57,7 +57,7 @@ class Watch:
 
     def compiled(self, seconds: float) -> None:
         """Says how long the first dispatch took."""
-        self.terminal.say(f"compilation and first update: {seconds:.1f} s")
+        self.terminal.say(f"compilation and first updates: {seconds:.1f} s")
 
     def log(self, entry: Log) -> None:
         """Records training metrics."""

@@ -22,7 +22,8 @@ class NetworkForward:
 
     With `stack_views`, neighbouring views of one shape that the method forwards apart share their
     convolutions: fewer, larger operations for an accelerator, and the same numbers. On processors
-    it is slower, because a batch of several views falls out of the cache.
+    it is slower, because a batch of several views falls out of the cache. It asks of a backbone
+    that all its layers share one `momentum`, a field of it.
 
     Pass the batch's own arrays: a slice of one is a new view. Never call it inside `lax.cond`,
     `scan` or `vmap`.
@@ -80,7 +81,10 @@ class NetworkForward:
             return self._model.apply(variables, images, True, mutable=["batch_stats"])
 
         outputs, updated = jax.vmap(forwarded)(stacked)
-        if "batch_stats" in updated:
+        if len(stacked) == 1:
+            updated = jax.tree.map(lambda x: x[0], updated)
+            self.batch_stats = updated.get("batch_stats", self.batch_stats)
+        elif "batch_stats" in updated:
             follow = functools.partial(_one_by_one, keep=1 - self._model.backbone.momentum)
             self.batch_stats = jax.tree.map(follow, self.batch_stats, updated["batch_stats"])
         return outputs

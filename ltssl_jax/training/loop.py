@@ -1,4 +1,4 @@
-"""The host loop: dispatch a step, and only then read what the steps before it said."""
+"""The host loop: dispatch steps, and only then read what the steps before them said."""
 
 import contextlib
 import math
@@ -25,19 +25,20 @@ class Hook(NamedTuple):
         return step % self.every == 0 or step == total_steps
 
 
-def steps_at_once(asked: int, counted: Mapping[str, int], *, most: int) -> int:
+def steps_at_once(asked: int, settings: Mapping[str, int], *, most: int) -> int:
     """Returns how many steps a dispatch makes.
 
     Logs, evaluations and checkpoints fall between dispatches, so it divides what they count in.
 
     Args:
       asked: a number of steps, or 0 for the largest that is possible.
-      counted: what each configuration field counts in.
+      settings: `config.train`, of which the fields `…_every` count.
       most: limit, where nothing was asked.
 
     Raises:
-      InputError: what was asked does not divide one of `counted`.
+      InputError: what was asked does not divide what one of them counts in.
     """
+    counted = {f"train.{k}": v for k, v in settings.items() if k.endswith("_every")}
     for name, every in counted.items():
         InputError.check(
             asked >= 0 and every % (asked or 1) == 0,
@@ -91,19 +92,22 @@ def run(
     Returns:
       The last state.
     """
-    window, start = _Window(log), int(state.step)
-    n = start
-    for size in dispatches(start, total_steps, at_once):
-        with window.waiting():
-            stack = next(batches)
-        state, metrics = step(state, stack, resident)
-        is_first = n == start
-        if is_first:
+    window, n = _Window(log), int(state.step)
+    metrics, known_sizes = None, set()
+    for size in dispatches(n, total_steps, at_once):
+        stack = window.waiting(batches, metrics)
+        if size in known_sizes:
+            state, metrics = step(state, stack, resident)
+        else:
             jax.block_until_ready(metrics)
-            compiled(window.restart())
+            with window.paused() as seconds:
+                state, metrics = jax.block_until_ready(step(state, stack, resident))
+            if not known_sizes:
+                compiled(seconds())
         if n % log_every == 0:
             window.flush(n)
-        window.add(metrics, size, is_timed=not is_first)
+        window.add(metrics, size, is_timed=size in known_sizes)
+        known_sizes.add(size)
         n += size
         due = [hook for hook in hooks if hook.is_due(n, total_steps)]
         if due:
@@ -135,17 +139,21 @@ class _Window:
         self._sizes.append(num_steps)
         self._num_timed += num_steps * is_timed
 
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self, batches: Iterator[PyTree], made: PyTree) -> PyTree:
+        """Returns the next batch; its time counts as lost if all made before is done by then."""
         began = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - began
+        batch = next(batches)
+        if _is_done(made):
+            self._waited += time.perf_counter() - began
+        return batch
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self._began += time.perf_counter() - began
+    def paused(self) -> Iterator[Callable[[], float]]:
+        """Stops the clock; yields a function that says for how many seconds."""
+        began, ended = time.perf_counter(), []
+        yield lambda: ended[0] - began
+        ended.append(time.perf_counter())
+        self._began += ended[0] - began
 
     def flush(self, step: int) -> None:
         """Logs what is there, and begins anew."""
@@ -155,6 +163,10 @@ class _Window:
             self._log(Log(step, averages, self._num_timed, seconds, self._waited))
         self._metrics, self._sizes, self._num_timed = [], [], 0
         self.restart()
+
+
+def _is_done(metrics: PyTree) -> bool:
+    return all(x.is_ready() for x in jax.tree.leaves(metrics))
 
 
 def _mean(window: list[Mapping[str, Array]], weights: list[int]) -> dict[str, float]:

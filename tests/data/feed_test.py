@@ -130,7 +130,7 @@ split = splits.long_tailed(
 )
 
 def read(positions):
-    return np.stack([np.full((8, 8, 3), n) for n in positions for _ in range(100)])[::100]
+    return np.stack([np.full((8, 8, 3), n, np.uint8) for n in positions for _ in range(100)])[::100]
 
 made = feed.training(
     Records(labels, read, (8, 8, 3)), split, batch_size=14, mu=8, seed=0, kind="tfdata"

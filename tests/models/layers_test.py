@@ -57,13 +57,13 @@ def test_initialization_is_neutral():
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
 
-@pytest.mark.parametrize("lanes", [2, 8])
-def test_statistics_and_gradients_are_those_of_the_global_batch(lanes):
+@pytest.mark.parametrize("lanes, negative_slope", [(2, 1.0), (8, 0.1)])
+def test_statistics_and_gradients_are_those_of_the_global_batch(lanes, negative_slope):
     target = jnp.float32(RNG.standard_normal(X.shape))
 
     def objective(params, x, target, axis_name):
         variables = VARIABLES | {"params": params}
-        layer = BatchNorm(momentum=0.5, axis_name=axis_name)
+        layer = BatchNorm(0.5, axis_name=axis_name, negative_slope=negative_slope)
         y, updated = layer.apply(variables, x, True, mutable=["batch_stats"])
         return jnp.mean(jnp.square(y) * target), (y, updated["batch_stats"])
 

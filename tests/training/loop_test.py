@@ -115,6 +115,44 @@ def test_the_time_of_hooks_and_compilation_is_not_that_of_the_steps(recorder, mo
     assert sum(log.seconds for log in recorder.logs) == 5.0
 
 
+@pytest.mark.parametrize("is_done, waited", [(True, 6.0), (False, 0.0)])
+def test_waiting_counts_where_the_devices_are_idle(recorder, monkeypatch, is_done, waited):
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(loop, "_is_done", lambda metrics: is_done)
+
+    def batches():
+        for n in itertools.count():
+            clock[0] += 3.0
+            yield n
+
+    def step(state, batch, resident):
+        clock[0] += 1.0
+        return Counter(state.step + 1), {"loss": jnp.float32(0)}
+
+    loop.run(step, Counter(0), batches(), "resident", total_steps=5, log_every=2, log=recorder.log)
+    log = recorder.logs[1]
+    assert (log.num_steps, log.waited, log.seconds) == (2, waited, 8.0)
+
+
+def test_every_new_size_of_a_dispatch_compiles_and_is_not_timed(recorder, monkeypatch):
+    clock, compiled = [0.0], []
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    sizes, known = iter(loop.dispatches(1, 11, 4)), set()  # 3, 4, 3
+
+    def step(state, batch, resident):
+        size = next(sizes)
+        clock[0] += size + 100.0 * (size not in known)
+        known.add(size)
+        return Counter(state.step + size), {"loss": jnp.float32(0)}
+
+    recorder.step = step
+    recorder.run(start=1, total_steps=11, at_once=4, log_every=4, compiled=compiled.append)
+    assert compiled == [103.0]
+    assert sum(log.num_steps for log in recorder.logs) == 3
+    assert sum(log.seconds for log in recorder.logs) == 3.0
+
+
 # --- several steps at once ------------------------------------------------------------------------
 
 
@@ -141,14 +179,14 @@ def test_logs_weigh_dispatches_by_their_steps(recorder):
     recorder.step = step
     hooks = (recorder.hook("save", 4),)
     assert recorder.run(start=1, total_steps=8, at_once=2, log_every=4, hooks=hooks).step == 8
-    assert [(log.step, log.num_steps) for log in recorder.logs] == [(4, 2), (8, 4)]
+    assert [(log.step, log.num_steps) for log in recorder.logs] == [(4, 0), (8, 4)]
     losses = [log.metrics["loss"] for log in recorder.logs]
     np.testing.assert_allclose(losses, [(1 * 1 + 2 * 2) / 3, (2 * 4 + 2 * 6) / 4])
     assert [e for e in recorder.events if e[0] == "save"] == [("save", 4, 4), ("save", 8, 8)]
 
 
 def test_steps_at_once_divide_what_is_counted():
-    counted = {"train.log_every": 100, "train.evaluate_every": 500}
+    counted = {"log_every": 100, "evaluate_every": 500, "steps": 7}
     assert loop.steps_at_once(0, counted, most=1) == 1
     assert loop.steps_at_once(0, counted, most=50) == 50
     assert loop.steps_at_once(0, counted, most=60) == 50
@@ -160,29 +198,6 @@ def test_steps_at_once_divide_what_is_counted():
 
 
 # --- stopping -------------------------------------------------------------------------------------
-
-
-def test_waiting_for_input_is_part_of_the_time_of_the_steps(recorder, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
-
-    def batches():
-        for n in itertools.count():
-            clock[0] += 3.0
-            yield n
-
-    def step(state, batch, resident):
-        clock[0] += 1.0
-        return Counter(state.step + 1), {"loss": jnp.float32(0)}
-
-    recorder.step = step
-    loop.run(step, Counter(0), batches(), "resident", total_steps=5, log_every=2, log=recorder.log)
-    # The first step is not timed; a log comes after the next step was dispatched.
-    assert [(log.num_steps, log.waited, log.seconds) for log in recorder.logs] == [
-        (1, 6.0, 8.0),
-        (2, 6.0, 8.0),
-        (1, 0.0, 0.0),
-    ]
 
 
 def test_a_signal_asks_for_a_stop_between_steps():
