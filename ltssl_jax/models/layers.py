@@ -43,7 +43,6 @@ class BatchNorm(nn.Module):
             x, scale, bias, axis, self.epsilon, self.negative_slope, self.dtype
         )
         if not self.is_initializing():
-            mean, var = lax.stop_gradient((mean, var))
             count = x.size // x.shape[-1] * (lax.axis_size(axis) if axis else 1)
             unbiased = var * (count / max(count - 1, 1))
             keep = 1.0 - self.momentum
