@@ -19,7 +19,7 @@ from ltssl_jax.models.layers import BatchNorm
 from ltssl_jax.models.network import Network
 from ltssl_jax.training import optim, state
 from ltssl_jax.training.ema import Averaging
-from ltssl_jax.training.step import make_eval_step, make_train_step
+from ltssl_jax.training.step import make_eval_step, make_train_step, many
 
 COUNTS = np.array([3, 40, 1, 12])  # by design not in the order of the classes
 K, B, MU, STEPS = len(COUNTS), 16, 2, 3
@@ -102,7 +102,7 @@ class Trained:
             seed=3,
             axis=self.runner.axis,
         )
-        self.num_traces = 0
+        self.pure, self.num_traces = step, 0
 
         def counted(*args):
             self.num_traces += 1
@@ -161,6 +161,16 @@ def test_state_keeps_structure_shape_and_dtype(method):
     for before, after in zip(jax.tree.leaves(start), jax.tree.leaves(final), strict=True):
         assert (before.shape, before.dtype) == (after.shape, after.dtype)
     assert final.step == STEPS
+
+
+@every_method
+def test_fits_into_a_loop_of_steps(method):
+    """As accelerators make them; weak types or other structures than before would not fit."""
+    trained, start, *_ = reference(method)
+    batches = jax.tree.map(lambda *x: jnp.stack(x), *(batch(method, n) for n in range(2)))
+    final, metrics = jax.eval_shape(many(trained.pure), start, batches, core.Resident())
+    assert jax.tree.map(jnp.shape, final) == jax.tree.map(jnp.shape, start)
+    assert all(value.shape == () for value in metrics.values())
 
 
 @every_method
