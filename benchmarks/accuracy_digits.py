@@ -13,19 +13,15 @@ written there, with machine, commit and command.
 import argparse
 import json
 import pathlib
-import platform
-import shlex
-import subprocess
 import sys
 import time
 
-import jax
+import harness
 import numpy as np
 
 from ltssl_jax import defaults, experiment
 from ltssl_jax.evaluation import metrics
 
-HERE = pathlib.Path(__file__).parent
 SEPARATE = dict(num_strong=2, forward_mode="separate")
 METHODS = {
     "supervised": defaults.method("supervised"),
@@ -50,7 +46,7 @@ def main():
             rows.setdefault(name, []).append(score)
     print(table(rows))
     if args.store:
-        store(rows, args)
+        harness.store(args.store, dict(seeds=args.seeds, rows=rows))
 
 
 def parse():
@@ -144,33 +140,12 @@ def table(rows):
     """A Markdown table: percent, mean ± sample standard deviation, n."""
     lines = ["| method | balanced accuracy | few | seconds | n |", "|---|---|---|---|---|"]
     for name, scores in rows.items():
-        cells = [spread([100 * s[key] for s in scores]) for key in ("balanced_accuracy", "few")]
+        cells = [
+            harness.spread([100 * s[key] for s in scores]) for key in ("balanced_accuracy", "few")
+        ]
         seconds = np.median([s["seconds"] for s in scores])
         lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.1f} | {len(scores)} |")
     return "\n".join(lines)
-
-
-def spread(values):
-    """Mean ± sample standard deviation."""
-    std = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.1f} ± {std:.1f}"
-
-
-def store(rows, args):
-    """Writes every number and where it comes from."""
-    commit = subprocess.run(
-        ["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True
-    ).stdout.strip()
-    evidence = dict(
-        command=shlex.join(["python", *sys.argv]),
-        commit=commit,
-        machine=f"{platform.machine()}, {jax.device_count()} {jax.devices()[0].device_kind} device",
-        python=platform.python_version(),
-        jax=jax.__version__,
-        seeds=args.seeds,
-        rows=rows,
-    )
-    args.store.write_text(json.dumps(evidence, indent=1) + "\n")
 
 
 if __name__ == "__main__":

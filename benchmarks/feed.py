@@ -45,7 +45,7 @@ def resident(args: argparse.Namespace) -> dict[str, Any]:
     fixed = next_batch()
     fed_by = {"fed": next_batch, "fixed": lambda: fixed, "control": lambda: fixed}
     works = {
-        name: steps(step, run.runner.replicate(state), source, images, args.steps)
+        name: harness.steps(step, run.runner.replicate(state), source, images, args.steps)
         for name, source in fed_by.items()
     }
     times = harness.in_turns(works, rounds=args.rounds)
@@ -65,20 +65,6 @@ def configured(config: ConfigDict, args: argparse.Namespace) -> ConfigDict:
     config.train.batch_size, config.data.drop_last = args.batch, False
     config.parallel.num_devices = 1
     return config
-
-
-def steps(
-    step: Callable, state: Any, next_batch: Callable, images: Any, number: int
-) -> Callable[[], Any]:
-    """Returns what takes a number of steps."""
-
-    def work():
-        nonlocal state
-        for _ in range(number):
-            state, metrics = step(state, next_batch(), images)
-        return metrics
-
-    return work
 
 
 # --- images in files ------------------------------------------------------------------------------

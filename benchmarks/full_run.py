@@ -105,19 +105,13 @@ def table(runs):
     ]
     for dtype, of_dtype in runs.items():
         columns = [
-            spread([100 * r["balanced_accuracy"] for r in of_dtype]),
-            spread([100 * r["few"] for r in of_dtype]),
-            spread([r["seconds"] / 60 for r in of_dtype]),
-            spread([r["milliseconds_per_step"] for r in of_dtype]),
+            harness.spread([100 * r["balanced_accuracy"] for r in of_dtype], 2),
+            harness.spread([100 * r["few"] for r in of_dtype], 2),
+            harness.spread([r["seconds"] / 60 for r in of_dtype], 2),
+            harness.spread([r["milliseconds_per_step"] for r in of_dtype], 2),
         ]
         lines.append(f"| {dtype} | {' | '.join(columns)} | {len(of_dtype)} |")
     return "\n".join(lines)
-
-
-def spread(values):
-    """Mean ± sample standard deviation."""
-    std = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.2f} ± {std:.2f}"
 
 
 def draw(runs, path):

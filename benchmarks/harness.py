@@ -66,6 +66,20 @@ def prepared(config: ConfigDict) -> tuple[Callable, Any, Callable[[], Any], Any,
     return step, state, lambda: next(batches), run.runner.replicate(feed.resident), run
 
 
+def steps(
+    step: Callable, state: Any, next_batch: Callable, resident: Any, number: int
+) -> Callable[[], Any]:
+    """Returns what makes a number of steps, each call from where the last one ended."""
+
+    def work():
+        nonlocal state
+        for _ in range(number):
+            state, metrics = step(state, next_batch(), resident)
+        return metrics
+
+    return work
+
+
 def seconds(work: Callable[[], Any]) -> float:
     """Times one call, until its results are there."""
     began = time.perf_counter()
@@ -90,6 +104,12 @@ def ratio(one: Sequence[float], other: Sequence[float]) -> dict[str, float]:
     """Summarizes `one / other` round by round: median and quartiles."""
     quartiles = np.percentile(np.divide(one, other), [25, 50, 75])
     return dict(zip(("low", "median", "high"), quartiles.tolist(), strict=True))
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Writes mean ± sample standard deviation."""
+    std = np.std(values, ddof=1) if len(values) > 1 else float("nan")
+    return f"{np.mean(values):.{digits}f} ± {std:.{digits}f}"
 
 
 def facts() -> dict[str, Any]:

@@ -82,15 +82,8 @@ def training(config: ConfigDict, num_steps: int) -> Callable[[], Any]:
     """Builds a run on one device; each call takes some steps of it."""
     config.parallel.num_devices = config.parallel.num_devices or 1
     config.data.feed, config.data.drop_last = "resident", False
-    step, state, next_batch, resident, _ = harness.prepared(config)
-
-    def work():
-        nonlocal state
-        for _ in range(num_steps):
-            state, metrics = step(state, next_batch(), resident)
-        return metrics
-
-    return work
+    *parts, _ = harness.prepared(config)
+    return harness.steps(*parts, num_steps)
 
 
 def training_axis(name: str, args: argparse.Namespace) -> Axis:

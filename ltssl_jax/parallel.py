@@ -22,7 +22,7 @@ AXIS = "data"
 # its own code (docs/performance.md). Versions that know the flag: on others it would end Python.
 _CONVOLUTION_FLAG = "xla_cpu_experimental_ynn_fusion_type"
 _CONVOLUTIONS_BY_XLA = f"--{_CONVOLUTION_FLAG}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
-_KNOWING_VERSIONS = ((0, 10), (0, 11), (0, 12))
+_KNOWING_VERSIONS = ("0.10", "0.11", "0.12")
 MODES = ("pmap", "shard_map", "jit")
 
 
@@ -155,7 +155,7 @@ def choose_convolutions(environment: MutableMapping[str, str], jaxlib_version: s
     Has an effect only before anything touches a device.
     """
     flags = environment.get("XLA_FLAGS", "")
-    version = tuple(int(n) for n in jaxlib_version.split(".")[:2])
+    version = ".".join(jaxlib_version.split(".")[:2])
     if version in _KNOWING_VERSIONS and _CONVOLUTION_FLAG not in flags:
         environment["XLA_FLAGS"] = f"{flags} {_CONVOLUTIONS_BY_XLA}".strip()
 

@@ -231,7 +231,7 @@ FAST = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_INDIVIDUAL_C
         ("--xla_dump_to=/tmp", "0.12.0.1", f"--xla_dump_to=/tmp {FAST}"),
         ("--xla_cpu_experimental_ynn_fusion_type=", "0.11.0", "="),
         (None, "0.13.0", None),  # a flag that XLA does not know ends the process
-        (None, "1.0.dev1", None),
+        (None, "0.14rc1", None),
     ],
 )
 def test_convolutions_are_chosen_unless_the_user_did(flags, version, expected):

@@ -42,10 +42,11 @@ def load(*, name: str, root: str, image_size: int, download: bool) -> Source:
     mode = "L" if all(_is_grey(os.path.join(path, first)) for first in firsts) else "RGB"
     first = os.path.join(path, firsts[0])
     shape = np.atleast_3d(_decode(first, mode, image_size)).shape
+    how = (class_names, mode, image_size, shape, _threads(first))
     return Source(
         name=name or os.path.basename(path),
-        train=_records(path, train, class_names, mode, image_size, shape, _threads(first)),
-        test=_records(path, test, class_names, mode, image_size, shape, _threads(first)),
+        train=_records(path, train, *how),
+        test=_records(path, test, *how),
         class_names=class_names,
     )
 
