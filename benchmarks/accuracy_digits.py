@@ -19,7 +19,7 @@ import time
 import harness
 import numpy as np
 
-from ltssl_jax import defaults, experiment
+from ltssl_jax import defaults, experiment, planning
 from ltssl_jax.evaluation import metrics
 
 SEPARATE = dict(num_strong=2, forward_mode="separate")
@@ -104,7 +104,7 @@ def classical(config):
     from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
     from sklearn.svm import SVC
 
-    source, split = experiment.load_data(config)
+    source, split = planning.load_data(config)
     rows = np.concatenate([split.labeled, split.unlabeled])
     images = source.train.read(rows).reshape(len(rows), -1) / 255.0
     labels = source.train.labels[rows].copy()

@@ -98,7 +98,7 @@ def picture(rng: np.random.Generator, size: int) -> Image.Image:
 def planned(args: argparse.Namespace) -> experiment.Plan:
     """Builds a run on the folder whose pool is nearly all of its images."""
     config = harness.cifar_like(num_classes=NUM_CLASSES, per_class=50)
-    config.data.source, config.data.root = "folder", os.fspath(folder(args))
+    config.data.source.update(kind="folder", root=os.fspath(folder(args)))
     config.data.feed = "tfdata"
     config.data.split.update(
         num_max=args.images // 50, unlabeled_num_max=0, unlabeled_shape="all_rest"

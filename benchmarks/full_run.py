@@ -2,7 +2,7 @@
 
 python benchmarks/full_run.py --config configs/tras_cifar100.py --workdir runs/full \
   --dtypes float32,bfloat16 --seeds 0,1,2 \
-  --set data.source='"folder"' data.root='"DIR"' \
+  --set data.source.kind='"folder"' data.source.root='"DIR"' \
   --store benchmarks/results/full_run_NAME.json --picture benchmarks/results/full_run_NAME.png
 
 Everything is on: evaluation, checkpoints, metrics. The question is twofold: how long does the

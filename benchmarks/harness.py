@@ -49,7 +49,7 @@ def cifar_like(*, num_classes: int = 100, per_class: int = 500, size: int = 32) 
             test_labels=labels[:num_classes],
         )  # fmt: skip
     config = defaults.tras_protocol("", defaults.CIFAR100)
-    config.data.source, config.data.root = "arrays", os.fspath(path)
+    config.data.source.update(kind="arrays", root=os.fspath(path))
     config.data.split.update(
         num_max=per_class // 5, unlabeled_num_max=per_class // 2, imbalance_ratio=10.0
     )

@@ -187,7 +187,7 @@ def evaluation(num_classes: int, args: argparse.Namespace) -> Callable[[], Any]:
     state = run.runner.replicate(experiment.initial_state(run))
     step = make_eval_step(run.method, run.model, run.problem, run.views, axis=run.runner.axis)
     positions = np.arange(40 * 256) % len(run.source.train.labels)
-    batches = evaluate.held(experiment.evaluation_batches(run, run.source.train, positions))
+    batches = evaluate.held(experiment.evaluation_batches(run, run.source.train.take(positions)))
     step = run.runner.map(step)
     return lambda: evaluate.confusion_matrix(step, state, batches())
 

@@ -10,7 +10,7 @@ Differs from them in the views, which are of the TRAS family: strong ones of 3 o
 Cost: 250,000 steps; not yet run at full length by us.
 
 Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source=folder --config.data.root=DIR`.
+`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults
@@ -19,7 +19,7 @@ from ltssl_jax import defaults
 def get_config():
     """Returns the configuration."""
     config = defaults.base()
-    config.data.source, config.data.name = "tfds", "cifar10"
+    config.data.source = defaults.source("tfds", name="cifar10")
     config.data.split.update(
         num_max=500,
         unlabeled_num_max=4000,

@@ -14,7 +14,7 @@ TFDS keeps the images in an order of its own: the same counts, other images than
 Cost: 250,000 steps of 0.23 TFLOP each; not yet run at full length by us.
 
 Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source=folder --config.data.root=DIR`.
+`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults

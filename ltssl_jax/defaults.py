@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ltssl_jax import methods
 from ltssl_jax.core import InputError
+from ltssl_jax.data.sources import base as base_
 from ltssl_jax.training import optim as optim_
 
 # Channel statistics on the scale 0-1, as published with the protocols.
@@ -25,12 +26,12 @@ def base() -> ConfigDict:
     config.seed = 0  # of weights, order, augmentation; of the split, unless data.split.seed says
     config.data = ConfigDict(
         dict(
-            source="digits",  # digits | folder | arrays | tfds
-            name="",  # which data set of tfds
-            root="",  # directory or file of folder and arrays; data directory of tfds
+            source=source("digits"),
             image_size=0,  # pixels; 0 leaves images as they are
-            download=False,  # let tfds download
+            resize="crop",  # crop | stretch | pad
+            channels=0,  # 1 | 3 | 4; 0: grey if all training images are, else RGB
             feed="auto",  # auto | resident | tfdata
+            kept_gib=4.0,  # main memory for images that tfdata has decoded, on each machine
             drop_last=False,  # leave out the last partial batch of an epoch of images
             split=split(),
         )
@@ -64,15 +65,37 @@ def base() -> ConfigDict:
     return config
 
 
+def source(kind: str, **changes: Any) -> dict[str, Any]:
+    """Returns where the images come from: `sources.Settings` and what is held out, with changes."""
+    block = dict(
+        name="",  # which data set of tfds; elsewhere what reports call it
+        root="",  # directory or file; data directory of tfds
+        val="",  # further files or directories, if these parts are not under root
+        test="",
+        pool="",
+        classes="",  # text file, one class name a line, in the order of their numbers
+        columns=dict(base_.COLUMNS),  # names of the columns of a manifest
+        image_root="",  # where paths in a manifest begin, if not beside it
+        download=False,  # let tfds download
+        check="decode",  # header looks at the first bytes only
+        max_skipped=0.05,  # share of images that may be unusable
+        val_fraction=0.0,  # of the labeled images, held out by group
+        test_fraction=0.0,
+        holdout_seed=0,  # the same for every seed of a study
+    )
+    return dict(kind=kind) | _changed("data.source", block, changes)
+
+
 def split(**changes: Any) -> dict[str, Any]:
     """Returns the arguments of `splits.long_tailed`, with changes."""
     block = dict(
+        protocol="",  # a published one, see docs/protocols.md; given: labels and pool as they are
         num_max=1000,
         imbalance_ratio=100.0,
         unlabeled_num_max=0,
         label_fraction=0.0,
         unlabeled_imbalance_ratio=0.0,  # 0: that of the labeled images
-        unlabeled_shape="consistent",  # reversed | uniform_max | uniform_mean | all_rest
+        unlabeled_shape="consistent",  # see splits.SHAPES
         labeled_counts=(),
         unlabeled_counts=(),
         overlap=False,  # are the labeled images in the unlabeled pool, too?
@@ -128,7 +151,7 @@ def tras_protocol(dataset: str, statistics: dict[str, tuple[float, ...]]) -> Con
     Source: Stomach-ache/TRAS at c62ec01 (`train.py`, `run.sh`), LeeHyuck/ABC.
     """
     config = base()
-    config.data.source, config.data.name = "tfds", dataset
+    config.data.source = source("tfds", name=dataset)
     config.data.drop_last = True  # their loaders do
     config.augment = dict(recipe="tras", **statistics)
     config.model = wide_resnet(28, 2)
@@ -169,6 +192,25 @@ def digits_protocol() -> ConfigDict:
         evaluate_every=300,
         checkpoint_every=300,
         eval_batch_size=256,
+    )
+    return config
+
+
+def own_images() -> ConfigDict:
+    """Returns a start for own images, labels and pool as they are: TRAS, WRN-28-2, 64 pixels.
+
+    Nothing here was tuned for any data set. An epoch is what the warm-up of methods counts in.
+    """
+    config = base()
+    config.data.update(source=source("auto"), image_size=64)
+    config.data.split.protocol = "given"
+    config.augment.recipe = "tras"
+    config.model = wide_resnet(28, 2)
+    config.model.momentum = 0.01  # statistics that follow within hundreds of steps
+    config.method = method("tras")
+    config.optim = optim("O1")
+    config.train.update(
+        steps=30_000, steps_per_epoch=300, log_every=300, evaluate_every=1500, checkpoint_every=1500
     )
     return config
 

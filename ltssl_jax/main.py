@@ -3,6 +3,7 @@
 Any leaf of the configuration can be overridden: `--config.method.threshold=0.9`.
 """
 
+import functools
 import importlib.metadata
 import logging
 import os
@@ -10,6 +11,7 @@ import pathlib
 import re
 import shlex
 import sys
+from collections.abc import Callable
 
 import jax
 from absl import app, flags
@@ -39,8 +41,7 @@ def main(argv: list[str]) -> None:
     from ltssl_jax import experiment  # after the processes have met: it may touch devices
 
     command = shlex.join(["python", "-m", "ltssl_jax.main", *sys.argv[1:]])
-    workdir = WORKDIR.value or pathlib.Path("runs", pathlib.Path(config_name()).stem)
-    result = experiment.train(config, workdir, command=command)
+    result = experiment.train(config, run_directory(), command=command)
     if not result:
         sys.exit(130)  # interrupted, as the shell counts
 
@@ -83,13 +84,18 @@ def config_name() -> str:
     return config_flags.get_config_filename(flags.FLAGS["config"])
 
 
-def parse(argv: list[str]) -> list[str]:
+def run_directory() -> str | os.PathLike:
+    """Returns the directory of the run."""
+    return WORKDIR.value or pathlib.Path("runs", pathlib.Path(config_name()).stem)
+
+
+def parse(argv: list[str], command: str = "ltssl_jax.main") -> list[str]:
     """Parses flags; a misspelt or mistyped one is a usage error, not a traceback."""
     flags.mark_flag_as_required("config")
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(f"error: {error}; see python -m ltssl_jax.main --help")
+        sys.exit(f"error: {error}; see python -m {command} --help")
     except (AttributeError, KeyError) as error:
         # ml_collections names an unknown field, and the nearest one if there is any. An error that
         # names no field of the command line is a fault of the configuration file: raise it.
@@ -103,12 +109,12 @@ def parse(argv: list[str]) -> list[str]:
         raise
 
 
-def cli() -> None:
+def cli(run: Callable[[list[str]], None] = main, command: str = "ltssl_jax.main") -> None:
     """Parses the flags and runs; what is wrong with the input is said in one sentence."""
     # It reports, as if it were news, every kind of accelerator that the machine lacks.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
-        app.run(main, flags_parser=parse)
+        app.run(run, flags_parser=functools.partial(parse, command=command))
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -20,13 +20,18 @@ STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "
 NUMBERS = "evaluation.confusion evaluation.metrics"
 BELOW_4 = f"core data augment models losses methods parallel {STEP} {NUMBERS}"
 BELOW_5 = f"{BELOW_4} training evaluation checkpoint report"
+BELOW_6 = f"{BELOW_5} defaults planning experiment trained"
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
     "main": ("core parallel experiment report", "absl jax ml_collections"),
+    "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections rich"),
+    "predict": (f"{BELOW_6} main", "absl jax numpy ml_collections rich"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
-    "experiment": (BELOW_5, f"{ARRAYS} ml_collections"),
+    "planning": (BELOW_5, f"{ARRAYS} ml_collections"),
+    "experiment": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
+    "trained": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
     # 4: the host's side of a run
     "training.loop": (BELOW_4, ARRAYS),
     "evaluation.evaluate": (BELOW_4, ARRAYS),
@@ -43,16 +48,23 @@ FLOORS = {
     "evaluation.confusion": ("core", "jax chex"),
     "evaluation.metrics": ("core", "numpy"),
     "augment.*": ("core augment", "jax"),
-    "data.splits": ("core", "numpy"),
     "data.sampler": ("core", "numpy"),
-    "data.sources.*": ("core data.sources", "numpy PIL sklearn tensorflow tensorflow_datasets"),
-    "data.feed": ("core data", "numpy PIL tensorflow"),
+    "data.sources.*": (
+        "core data.sources",
+        "numpy PIL sklearn pyarrow tensorflow tensorflow_datasets",
+    ),
+    "data.*": ("core data", "numpy sklearn"),
+    # beside the line from data to parallel: a look at the images before training
+    "inspection.*": ("core data inspection", "jax numpy scipy sklearn imagehash jinja2 PIL"),
     # 0: the nouns
     "core": ("", "jax flax.struct"),
     # What is left of packages' own files holds nothing but its docstring.
     "*__init__": ("", ""),
 }
-INSIDE_FUNCTIONS_ONLY = ("tensorflow", "tensorflow_datasets", "sklearn", "matplotlib")
+INSIDE_FUNCTIONS_ONLY = (
+    "tensorflow", "tensorflow_datasets", "sklearn", "scipy", "pyarrow", "imagehash", "jinja2",
+    "matplotlib",
+)  # fmt: skip
 LONGEST_FUNCTION = 50
 LONGEST_FILE = {"methods/*": 150, "*": 300}
 

@@ -1,6 +1,7 @@
-"""Eight fake devices, cheap compilation and strict ranks, set before anything imports jax."""
+"""Eight fake devices, cheap compilation, strict ranks, an empty cache; before jax is imported."""
 
 import os
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -13,3 +14,5 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# What is found out about data is kept between runs; no test may find what another one left.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ltssl_jax_")

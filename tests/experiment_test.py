@@ -259,8 +259,8 @@ def test_own_images_and_validation_that_decides(tmp_path, monkeypatch):
     on_test = {(60, 4): 10, (60, 8): 2, (60, 12): 6}
     monkeypatch.setattr(experiment.evaluate, "confusion_matrix", scripted(on_validation | on_test))
     changes = {
-        "data.source": "folder",
-        "data.root": str(tmp_path / "images"),
+        "data.source.kind": "folder",
+        "data.source.root": str(tmp_path / "images"),
         "data.split.num_max": 12,
         "data.split.imbalance_ratio": 4.0,
         "data.split.validation_per_class": 10,
@@ -277,7 +277,11 @@ def test_channel_statistics_are_those_of_the_training_images_in_use(tmp_path):
     save_images(tmp_path, num_train=6, num_test=2)
     split = {"num_max": 3, "imbalance_ratio": 3.0, "validation_per_class": 2, "shuffle": False}
     changes = {f"data.split.{field}": value for field, value in split.items()}
-    changes |= {"data.source": "folder", "data.root": str(tmp_path), "train.batch_size": 8}
+    changes |= {
+        "data.source.kind": "folder",
+        "data.source.root": str(tmp_path),
+        "train.batch_size": 8,
+    }
     config = experiment.plan(small.config(changes)).config
     used = [tmp_path / f"train/class{k}/{n:02}.png" for k in range(3) for n in range(4)]
     pixels = np.concatenate([np.asarray(Image.open(path)) for path in used]).reshape(-1, 3)

@@ -32,8 +32,14 @@ MISTAKES = {
     "indivisible batch": ([*RUN, "--config.train.batch_size=7"], "batch_size is 7.*multiple of 2"),
     "no steps": ([*RUN, "--config.train.steps=0"], r"train\.steps is 0.*at least 1"),
     "unknown mode": ([*RUN, "--config.parallel.mode=pmpa"], "parallel.mode.*'pmpa'.*'pmap'"),
-    "unknown source": ([*RUN, "--config.data.source=digit"], "data.source.*'digit'.*'digits'"),
-    "no root": ([*RUN, "--config.data.source=folder"], "data.root is empty.*train/CLASS"),
+    "unknown source": (
+        [*RUN, "--config.data.source.kind=digit"],
+        "data.source.kind.*'digit'.*'digits'",
+    ),
+    "no root": (
+        [*RUN, "--config.data.source.kind=folder"],
+        "data.source.root is empty.*train/CLASS",
+    ),
     "unknown method": ([*RUN, "--config.method.name=trass"], "method 'trass'.*'tras'"),
     "unknown recipe": ([*RUN, "--config.augment.recipe=digit"], "recipe.*'digit'.*digits"),
     "unknown network": ([*RUN, "--config.model.name=resnet"], "model 'resnet'.*wide_resnet"),

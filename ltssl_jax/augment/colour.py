@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from ltssl_jax.core import Array, Images, InputError
+from ltssl_jax.core import Array, Images
 
 
 class Fraction(NamedTuple):
@@ -108,20 +108,16 @@ def _bin(images):
 
 
 def luma(images: Images) -> Array:
-    """Returns grey values `[B, H, W, 1]` uint8 of images with 3 channels, or with 1, unchanged.
+    """Returns grey values `[B, H, W, 1]` uint8.
 
-    Raises:
-      InputError: for any other number of channels.
+    One channel stays, three are weighted as Pillow does, of any other number, whose meaning nobody
+    said, the mean is taken.
     """
     channels = images.shape[-1]
     if channels == 1:
         return images
-    if channels != 3:
-        raise InputError(
-            f"images have {channels} channels, but this augmentation knows grey (1) and RGB (3); "
-            "convert the images, or choose a recipe without colour operations"
-        )
-    weighted = images.astype(jnp.int32) * jnp.array(_LUMA)[None, None, None, :]
+    weights = _LUMA if channels == 3 else (round(2**16 / channels),) * channels
+    weighted = images.astype(jnp.int32) * jnp.array(weights)[None, None, None, :]
     grey = (jnp.sum(weighted, axis=-1, keepdims=True) + 0x8000) >> 16
     return grey.astype(jnp.uint8)
 

@@ -131,5 +131,5 @@ def _box(images, parameter, where):
         left=left,
         bottom=jnp.floor(top + side) + 1,
         right=jnp.floor(left + side) + 1,
-        colour=jnp.array(_BOX_COLOUR[channels]),
+        colour=jnp.array(_BOX_COLOUR.get(channels, (127,) * channels)),
     )

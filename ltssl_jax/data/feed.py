@@ -85,43 +85,20 @@ def training(
     return Feed("resident", Resident(*_read_all(streams, progress)), batches)
 
 
-def evaluation(records: Records, positions: np.ndarray, *, batch_size: int) -> Iterator[EvalBatch]:
-    """Yields every position once, in order, with images; the last batch is padded by zeros.
+def evaluation(records: Records, *, batch_size: int) -> Iterator[EvalBatch]:
+    """Yields every image once, in order; the last batch is padded by zeros.
 
-    `index` counts within `positions`. Padding rows have mask, index and label 0.
+    Padding rows have mask, index and label 0.
     """
-    for first in range(0, len(positions), batch_size):
-        index = np.arange(first, min(first + batch_size, len(positions)))
-        chosen, padding = positions[index], batch_size - len(index)
+    for first in range(0, len(records), batch_size):
+        index = np.arange(first, min(first + batch_size, len(records)))
         columns = (
             index.astype(np.int32),
-            records.labels[chosen],
+            records.labels[index],
             np.ones(len(index), np.float32),
-            records.read(chosen),
+            records.read(index),
         )
-        yield EvalBatch(*(_pad(column, padding) for column in columns))
-
-
-def channel_statistics(
-    records: Records, positions: np.ndarray, limit: int = 10_000
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Computes mean and standard deviation of each channel on the scale from 0 to 1.
-
-    Of more than `limit` positions, evenly spaced ones are used. The standard deviation is at least
-    one grey level, 1/255, so that dividing by that of a constant channel is harmless.
-    """
-    used = min(len(positions), limit)
-    positions = positions[np.arange(used) * len(positions) // used]
-    histogram = np.zeros((records.image_shape[2], 256), np.int64)
-    for first in range(0, used, _CHUNK):
-        images = records.read(positions[first : first + _CHUNK])
-        histogram += [np.bincount(c.ravel(), minlength=256) for c in np.moveaxis(images, -1, 0)]
-    levels = np.arange(256) / 255
-    share = histogram / histogram.sum(axis=1, keepdims=True)
-    mean = share @ levels
-    variance = (share * (levels[None, :] - mean[:, None]) ** 2).sum(axis=1)
-    std = np.sqrt(variance).clip(min=1 / 255)
-    return tuple(mean.tolist()), tuple(std.tolist())
+        yield EvalBatch(*(_pad(column, batch_size - len(index)) for column in columns))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""Long-tailed labeled and unlabeled subsets of a training set, as plain index arrays.
+"""Labeled and unlabeled subsets of a training set, as plain index arrays.
 
-Class `k` of `K` keeps `n_k` labeled and `m_k` unlabeled images. Published protocols differ in four
-ways, each of which is an argument of `long_tailed` and changes what a number can be compared with:
+`long_tailed` makes of a (balanced) data set what the literature trains on; `given` takes real data
+as they are. Class `k` of `K` keeps `n_k` labeled and `m_k` unlabeled images. Published protocols
+(`data.protocols` knows them by name) differ in four ways, each of which is an argument of
+`long_tailed` and changes what a number can be compared with:
 
 - where `M_1`, the unlabeled images of the most frequent class, comes from: given outright, or from
   the share of labeled images;
@@ -12,8 +14,6 @@ ways, each of which is an argument of `long_tailed` and changes what a number ca
 """
 
 import hashlib
-import math
-import numbers
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ltssl_jax.core import InputError
+from ltssl_jax.data import counts
+from ltssl_jax.data.counts import check
 
-SHAPES = ("consistent", "reversed", "uniform_max", "uniform_mean", "all_rest")
+SHAPES = (*counts.SHAPES, "all_rest")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Split:
 
     Attributes:
       labeled: `[N_l]` int64 positions in the training set, class by class.
-      unlabeled: `[N_u]` int64 positions, class by class, then the images of unknown class.
+      unlabeled: `[N_u]` int64 positions, class by class (of a class, those marked for the pool come
+        last), then the images of unknown class.
       validation: `[N_v]` int64 positions, in neither of the two.
       is_labeled: `[N_u]` bool, this unlabeled row is in the labeled set, too.
       labeled_counts: `[K]` int64, labeled images of each class.
@@ -49,34 +52,9 @@ class Split:
     fingerprint: str
 
 
-def long_tailed_counts(num_max: float, imbalance_ratio: float, num_classes: int) -> np.ndarray:
-    """Computes exponentially decaying class counts, most frequent class first.
-
-    `int(num_max * imbalance_ratio ** (-k / (K - 1)))` for every class `k` but the last, which gets
-    `int(num_max / imbalance_ratio)`; `int` truncates. This form, in float64, gives the integers of
-    the released code of the field in every standard setting.
-
-    Args:
-      num_max: images of the most frequent class, at least 1; need not be whole.
-      imbalance_ratio: largest over smallest count, at least 1; 1 gives equal counts.
-      num_classes: `K`, at least 2.
-
-    Returns:
-      `[K]` int64.
-
-    Raises:
-      InputError: a value is out of its range.
-    """
-    _check("num_max", num_max, 1)
-    _check("imbalance_ratio", imbalance_ratio, 1)
-    _check("num_classes", num_classes, 2, whole=True)
-    last = num_classes - 1
-    counts = [int(num_max * imbalance_ratio ** (-k / last)) for k in range(last)]
-    return np.array([*counts, int(num_max / imbalance_ratio)], np.int64)
-
-
 def long_tailed(
     labels: np.ndarray,
+    is_pool: np.ndarray | None = None,
     *,
     num_classes: int,
     num_max: int,
@@ -97,6 +75,7 @@ def long_tailed(
 
     Args:
       labels: `[N]` int; -1 marks an unknown class: such images all join the unlabeled set.
+      is_pool: `[N]` bool, images that join it, too, and are never labeled, whatever their class.
       num_classes: `K`.
       num_max: `N_1`, labeled images of the most frequent class.
       imbalance_ratio: of the labeled set.
@@ -115,12 +94,12 @@ def long_tailed(
     Raises:
       InputError: a value is out of range, or a class has too few images.
     """
-    _check("seed", seed, 0, whole=True)
-    _check("validation_per_class", validation_per_class, 0, whole=True)
-    labeled = long_tailed_counts(num_max, imbalance_ratio, num_classes)
+    check("seed", seed, 0, whole=True)
+    check("validation_per_class", validation_per_class, 0, whole=True)
+    labeled = counts.long_tailed(num_max, imbalance_ratio, num_classes)
     rank = _generator(seed, "ranks").permutation(num_classes) if permute_classes else slice(None)
     labeled = _explicit("labeled_counts", labeled_counts, num_classes, labeled[rank])
-    classes, unknown = _class_positions(labels, num_classes)
+    classes, pool = _class_positions(labels, is_pool, num_classes)
     if unlabeled_shape == "all_rest" or len(unlabeled_counts):
         _refuse_ignored(
             unlabeled_num_max=unlabeled_num_max,
@@ -132,12 +111,44 @@ def long_tailed(
     else:
         maximum = _unlabeled_max(labeled.max(), unlabeled_num_max, label_fraction)
         ratio = unlabeled_imbalance_ratio or imbalance_ratio
-        unlabeled = _unlabeled_shape(unlabeled_shape, maximum, ratio, num_classes)[rank]
+        unlabeled = counts.shaped(unlabeled_shape, maximum, ratio, num_classes)[rank]
     unlabeled = _explicit("unlabeled_counts", unlabeled_counts, num_classes, unlabeled)
     _check_fits(classes, labeled, unlabeled, validation_per_class)
     if shuffle:
         classes = [_generator(seed, "images", k).permutation(c) for k, c in enumerate(classes)]
-    return _cut(classes, unknown, labeled, unlabeled, validation_per_class, overlap)
+    return _cut(classes, pool, labeled, unlabeled, validation_per_class, overlap)
+
+
+def given(
+    labels: np.ndarray,
+    is_pool: np.ndarray | None = None,
+    *,
+    num_classes: int,
+    overlap: bool = False,
+) -> Split:
+    """Takes every labeled image and every image of the pool, as real data come.
+
+    Classes without any labeled image are allowed; nothing is held out, which `data.holdout` does.
+
+    Args:
+      labels: `[N]` int; -1 marks an unknown class: such images are the pool.
+      is_pool: `[N]` bool, images that are of the pool, too, and never labeled.
+      num_classes: `K`.
+      overlap: the labeled images are unlabeled images as well.
+
+    Raises:
+      InputError: no image is labeled, or none is unlabeled.
+    """
+    classes, pool = _class_positions(labels, is_pool, num_classes)
+    labeled = np.array([len(positions) for positions in classes], np.int64)
+    if not labeled.any():
+        raise InputError("no training image has a label; give some of each class")
+    if not overlap and not any(map(len, pool)):
+        raise InputError(
+            "there is no image without a label; set data.split.overlap=True, which uses the labeled"
+            " images as the pool, too, or give the pool as data.source.pool"
+        )
+    return _cut(classes, pool, labeled, np.zeros_like(labeled), 0, overlap)
 
 
 def _refuse_ignored(**fields: float) -> None:
@@ -156,7 +167,7 @@ def _unlabeled_max(num_max, unlabeled_num_max, label_fraction) -> float:
             "set exactly one of them and leave the other at 0"
         )
     if unlabeled_num_max != 0:
-        _check("unlabeled_num_max", unlabeled_num_max, 1)
+        check("unlabeled_num_max", unlabeled_num_max, 1)
         return unlabeled_num_max
     if not 0 < label_fraction < 1:
         raise InputError(
@@ -167,21 +178,8 @@ def _unlabeled_max(num_max, unlabeled_num_max, label_fraction) -> float:
     return round((1 - label_fraction) / label_fraction * num_max, 6)
 
 
-def _unlabeled_shape(shape, num_max, imbalance_ratio, num_classes) -> np.ndarray:
-    _check("unlabeled_imbalance_ratio", imbalance_ratio, 1)
-    match shape:
-        case "consistent":
-            return long_tailed_counts(num_max, imbalance_ratio, num_classes)
-        case "reversed":
-            return long_tailed_counts(num_max, imbalance_ratio, num_classes)[::-1]
-        case "uniform_max":
-            return np.full(num_classes, int(num_max), np.int64)
-        case "uniform_mean":
-            return np.full(num_classes, int(num_max / num_classes), np.int64)
-    raise InputError.unknown("unlabeled_shape", shape, SHAPES)
-
-
-def _class_positions(labels, num_classes) -> tuple[list[np.ndarray], np.ndarray]:
+def _class_positions(labels, is_pool, num_classes) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Positions by class: `K` arrays that may be labeled, and `K + 1` of the pool, unknown last."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
@@ -192,11 +190,14 @@ def _class_positions(labels, num_classes) -> tuple[list[np.ndarray], np.ndarray]
             f"labels run from {labels.min()} to {labels.max()} for {num_classes} classes; "
             f"number the classes from 0 to {num_classes - 1}, or -1 where unknown"
         )
+    bins = np.where(labels < 0, 2 * num_classes, labels.astype(np.int64))
+    if is_pool is not None:
+        bins += num_classes * (is_pool & (labels >= 0))
     # Sorted once: looking for each class in turn would cost images times classes.
-    order = np.argsort(labels, kind="stable")
-    sizes = np.bincount(labels.astype(np.int64) + 1, minlength=num_classes + 1)
-    unknown, *classes = np.split(order, np.cumsum(sizes)[:-1])
-    return classes, unknown
+    order = np.argsort(bins, kind="stable")
+    sizes = np.bincount(bins, minlength=2 * num_classes + 1)
+    positions = np.split(order, np.cumsum(sizes)[:-1])
+    return positions[:num_classes], positions[num_classes:]
 
 
 def _check_fits(classes, labeled, unlabeled, validation) -> None:
@@ -216,11 +217,12 @@ def _check_fits(classes, labeled, unlabeled, validation) -> None:
             )
 
 
-def _cut(classes, unknown, num_labeled, num_unlabeled, num_validation, overlap) -> Split:
+def _cut(classes, pool, num_labeled, num_unlabeled, num_validation, overlap) -> Split:
     labeled, unlabeled, validation = [], [], []
-    for positions, n, m in zip(classes, num_labeled, num_unlabeled, strict=True):
+    *marked, unknown = pool
+    for positions, more, n, m in zip(classes, marked, num_labeled, num_unlabeled, strict=True):
         labeled.append(positions[:n])
-        unlabeled.append(positions[0 if overlap else n : n + m])
+        unlabeled.append(np.concatenate([positions[0 if overlap else n : n + m], more]))
         validation.append(positions[len(positions) - num_validation :])
     unlabeled_counts = np.array([len(positions) for positions in unlabeled], np.int64)
     arrays = {
@@ -249,22 +251,14 @@ def _fingerprint(arrays) -> str:
     return digest.hexdigest()
 
 
-def _explicit(name, counts, num_classes, default) -> np.ndarray:
-    if not len(counts):
+def _explicit(name, wanted, num_classes, default) -> np.ndarray:
+    if not len(wanted):
         return default
-    if len(counts) != num_classes:
-        raise InputError(f"{name} has {len(counts)} entries; give one per class, {num_classes}")
-    for count in counts:
-        _check(f"an entry of {name}", count, 0, whole=True)
-    return np.array(counts, np.int64)
-
-
-def _check(name, value, low, *, whole=False) -> None:
-    kind = numbers.Integral if whole else numbers.Real
-    number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < low:
-        what = "a whole number" if whole else "a number"
-        raise InputError(f"{name} is {value!r}; give {what} of at least {low}")
+    if len(wanted) != num_classes:
+        raise InputError(f"{name} has {len(wanted)} entries; give one per class, {num_classes}")
+    for count in wanted:
+        check(f"an entry of {name}", count, 0, whole=True)
+    return np.array(wanted, np.int64)
 
 
 def _generator(seed: int, stream: str, item: int = 0) -> np.random.Generator:

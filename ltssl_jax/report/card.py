@@ -37,6 +37,9 @@ def identity(
         "split_fingerprint": split.fingerprint,
         "class_names": source.class_names,
         "image_shape": source.train.image_shape,
+        "labeled_counts": split.labeled_counts.tolist(),
+        "num_unlabeled": len(split.unlabeled),
+        "resize": config["data"]["resize"],
     }
     return card | {"versions": versions()}
 
@@ -58,8 +61,10 @@ def introduction(
         f"data: {source.name}, {source.num_classes} classes, {height} x {width} x {channels};"
         f" {len(split.labeled):,} labeled (most {counts.max()}, fewest {counts.min()} a class),"
         f" {len(split.unlabeled):,} unlabeled ({int(split.is_labeled.sum()):,} of them labeled,"
-        f" too), {len(split.validation):,} validation, {len(source.test.labels):,} test"
+        f" too), {len(source.val or split.validation):,} validation, {len(source.test):,} test"
     )
+    for note in source.notes:
+        yield f"note: {note}"
     num_parameters = sum(np.size(x) for x in jax.tree.leaves(state.params))
     yield f"network: {num_parameters:,} parameters; split {split.fingerprint[:12]}"
     yield f"devices: {devices}, mapped by {config['parallel']['mode']}"

@@ -4,13 +4,16 @@
 `metrics.jsonl`   one JSON object per log or evaluation
 `result.json`     the final numbers, with what they are numbers of
 `confusion.npy`   the `[K, K]` counts from which every number can be computed again
+`skipped.csv`     the files and rows that are not used, and why
 """
 
+import csv
+import io
 import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,12 @@ class RunDirectory:
         if self._is_writer:
             np.save(path, matrix, allow_pickle=False)
             path.replace(self.path / "confusion.npy")
+
+    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Writes rows as CSV (UTF-8) with a header, whole or not at all."""
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([columns, *rows])
+        self._replace(name, text.getvalue().encode("utf-8", "backslashreplace"))
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`."""

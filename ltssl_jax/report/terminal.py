@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ltssl_jax.core import Log
 from ltssl_jax.evaluation import metrics as metrics_
+from ltssl_jax.report.progress import bar
 
 ROWS = {
     "balanced_accuracy": "balanced accuracy",
@@ -36,15 +36,7 @@ class Terminal:
         self._console = Console(
             quiet=is_quiet, soft_wrap=True, highlight=False, markup=False, emoji=False
         )
-        self._bar = Progress(
-            TextColumn("{task.fields[phase]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = bar(self._console)
         self._task = self._bar.add_task("", total=total_steps, phase="training")
 
     def __enter__(self) -> "Terminal":

@@ -195,9 +195,9 @@ def test_digits_contrast_spreads_values_about_their_mean():
 
 
 @pytest.mark.parametrize("recipe", sorted(views.RECIPES))
-@pytest.mark.parametrize("size, channels", [(8, 1), (16, 3)])
+@pytest.mark.parametrize("size, channels", [(8, 1), (16, 3), (8, 4)])
 def test_every_recipe_makes_finite_float_views(images, recipe, size, channels):
-    images = images[:4, :size, :size, :channels]
+    images = np.concatenate([images, images], axis=-1)[:4, :size, :size, :channels]
     made = make(recipe, mean=(0.5,), std=(0.25,))
     raw = RawBatch(stream_of(images[:2]), stream_of(images))
     batch = jax.jit(made)(raw, Resident(), jax.random.key(0), 0)

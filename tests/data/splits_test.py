@@ -1,53 +1,10 @@
 import math
-import pathlib
 
 import numpy as np
 import pytest
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data import splits
-
-GOLDEN = pathlib.Path(__file__).parents[3] / "shared" / "golden" / "longtail_counts.npz"
-
-# (num_max, imbalance_ratio): counts of ten classes, as the released code of the field gives them.
-TEN_CLASSES = {
-    (500, 100): (500, 299, 179, 107, 64, 38, 23, 13, 8, 5),
-    (1000, 50): (1000, 647, 419, 271, 175, 113, 73, 47, 30, 20),
-    (1000, 100): (1000, 599, 359, 215, 129, 77, 46, 27, 16, 10),
-    (1500, 100): (1500, 899, 539, 323, 193, 116, 69, 41, 25, 15),
-    (3000, 100): (3000, 1798, 1078, 646, 387, 232, 139, 83, 50, 30),
-    (4000, 100): (4000, 2397, 1437, 861, 516, 309, 185, 111, 66, 40),
-    (500, 150): (500, 286, 164, 94, 53, 30, 17, 10, 5, 3),
-    (1500, 150): (1500, 859, 492, 282, 161, 92, 53, 30, 17, 10),
-    (3000, 150): (3000, 1719, 985, 564, 323, 185, 106, 60, 34, 20),
-    (4000, 150): (4000, 2292, 1313, 752, 431, 247, 141, 81, 46, 26),
-}
-
-# (num_max, imbalance_ratio, classes): smallest count, total.
-TOTALS = {
-    (1500, 50, 10): (30, 4196),
-    (3000, 50, 10): (60, 8397),
-    (50, 10, 100): (5, 1911),
-    (400, 10, 100): (40, 15651),
-    (150, 10, 100): (15, 5835),
-    (300, 10, 100): (30, 11720),
-    (50, 15, 100): (3, 1687),
-    (150, 15, 100): (10, 5153),
-    (300, 15, 100): (20, 10352),
-    (50, 20, 100): (2, 1545),
-    (400, 20, 100): (20, 12719),
-    (150, 20, 100): (7, 4741),
-    (200, 20, 100): (10, 6333),
-    (300, 20, 100): (15, 9527),
-    (150, 50, 100): (3, 3751),
-    (300, 50, 100): (6, 7546),
-    (150, 100, 100): (1, 3218),
-    (300, 100, 100): (3, 6486),
-    (150, 10, 10): (15, 609),
-    (450, 10, 10): (45, 1835),
-    (150, 20, 10): (7, 507),
-    (450, 20, 10): (22, 1528),
-}
 
 LABELS = np.random.default_rng(7).permutation(np.repeat(np.arange(4), 100))
 EXPLICIT = dict(unlabeled_num_max=0)  # what replaces M1 must not be given beside it
@@ -61,32 +18,6 @@ def small(**changes):
 
 def counts(positions, labels=LABELS):
     return np.bincount(labels[positions], minlength=4).tolist()
-
-
-@pytest.mark.parametrize(("setting", "expected"), TEN_CLASSES.items())
-def test_counts_of_ten_classes(setting, expected):
-    assert tuple(splits.long_tailed_counts(*setting, 10)) == expected
-
-
-@pytest.mark.parametrize(("setting", "expected"), TOTALS.items())
-def test_smallest_count_and_total(setting, expected):
-    result = splits.long_tailed_counts(*setting)
-    assert (result[0], result[-1], result.sum()) == (setting[0], *expected)
-    assert result.dtype == np.int64
-
-
-def test_counts_equal_the_recorded_ones():
-    if not GOLDEN.exists():
-        pytest.skip("recorded counts are not in this checkout")
-    with np.load(GOLDEN) as recorded:
-        for key in recorded.files:
-            num_max, num_classes, ratio = map(int, key.split("_"))
-            ours = splits.long_tailed_counts(num_max, ratio, num_classes)
-            np.testing.assert_array_equal(ours, recorded[key], err_msg=key)
-
-
-def test_ratio_one_is_uniform():
-    assert splits.long_tailed_counts(37, 1, 5).tolist() == [37] * 5
 
 
 def test_first_images_of_each_class_are_taken_in_order():
@@ -112,6 +43,8 @@ def test_first_images_of_each_class_are_taken_in_order():
         (dict(), [40, 18, 8, 4]),
         (dict(unlabeled_imbalance_ratio=1), [40, 40, 40, 40]),
         (dict(unlabeled_imbalance_ratio=4, unlabeled_shape="reversed"), [10, 15, 25, 40]),
+        (dict(unlabeled_shape="middle"), [8, 40, 18, 4]),
+        (dict(unlabeled_shape="head_tail"), [18, 4, 8, 40]),
         (dict(unlabeled_shape="uniform_max"), [40, 40, 40, 40]),
         (dict(unlabeled_shape="uniform_mean"), [10, 10, 10, 10]),
         (REST, [80, 91, 96, 98]),
@@ -181,6 +114,85 @@ def test_permuted_classes_keep_their_rank_in_both_sets():
     assert len({tuple(split.labeled_counts) for split in several}) > 1
     explicit = small(permute_classes=True, labeled_counts=(5, 6, 7, 8))
     assert explicit.labeled_counts.tolist() == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("shape", ["consistent", "reversed", "middle", "head_tail"])
+def test_unlabeled_shapes_follow_the_rank_of_a_class_and_not_its_number(shape):
+    plain = small(unlabeled_shape=shape)
+    for seed in range(4):
+        permuted = small(unlabeled_shape=shape, permute_classes=True, seed=seed)
+        rank = np.argsort(-permuted.labeled_counts)
+        np.testing.assert_array_equal(permuted.labeled_counts[rank], plain.labeled_counts)
+        np.testing.assert_array_equal(permuted.unlabeled_counts[rank], plain.unlabeled_counts)
+
+
+def test_images_for_the_pool_are_never_labeled():
+    is_pool = np.arange(400) % 5 == 0
+    split = splits.long_tailed(LABELS, is_pool, **SMALL)
+    kept = np.flatnonzero(~is_pool)
+    alone = splits.long_tailed(LABELS[kept], **SMALL)
+    np.testing.assert_array_equal(split.labeled, kept[alone.labeled])
+    assert set(split.unlabeled) == set(kept[alone.unlabeled]) | set(np.flatnonzero(is_pool))
+    assert len(set(split.unlabeled)) == len(split.unlabeled)
+    assert counts(split.unlabeled) == split.unlabeled_counts.tolist()
+    np.testing.assert_array_equal(LABELS[split.unlabeled], np.sort(LABELS[split.unlabeled]))
+    held = splits.long_tailed(LABELS, is_pool, **SMALL, validation_per_class=3, shuffle=True)
+    assert not is_pool[held.validation].any() and not is_pool[held.labeled].any()
+
+
+def test_unknown_classes_marked_for_the_pool_come_once():
+    labels = np.concatenate([LABELS, np.full(30, -1)])
+    marked = splits.long_tailed(labels, labels < 0, **SMALL)
+    assert marked.fingerprint == splits.long_tailed(labels, **SMALL).fingerprint
+
+
+GIVEN = np.array([2, 0, -1, 2, 0, -1, 2, 3], np.int32)  # class 1 has no label
+IN_POOL = np.array([0, 0, 0, 1, 0, 1, 0, 1], bool)
+
+
+def test_given_data_stay_as_they_are():
+    split = splits.given(GIVEN, num_classes=4)
+    assert split.labeled.tolist() == [1, 4, 0, 3, 6, 7]
+    assert split.unlabeled.tolist() == [2, 5]
+    assert split.validation.tolist() == [] and not split.is_labeled.any()
+    assert split.labeled_counts.tolist() == [2, 0, 3, 1]
+    assert split.unlabeled_counts.tolist() == [0, 0, 0, 0]
+    for name in ("labeled", "unlabeled", "validation", "labeled_counts", "unlabeled_counts"):
+        assert getattr(split, name).dtype == np.int64, name
+
+
+def test_given_pool_with_known_classes():
+    split = splits.given(GIVEN, IN_POOL, num_classes=4)
+    assert split.labeled.tolist() == [1, 4, 0, 6]
+    assert split.unlabeled.tolist() == [3, 7, 2, 5]
+    assert split.labeled_counts.tolist() == [2, 0, 2, 0]
+    assert split.unlabeled_counts.tolist() == [0, 0, 1, 1]
+    overlap = splits.given(GIVEN, IN_POOL, num_classes=4, overlap=True)
+    assert overlap.unlabeled.tolist() == [1, 4, 0, 6, 3, 7, 2, 5]
+    assert overlap.is_labeled.tolist() == [True] * 4 + [False] * 4
+    assert overlap.unlabeled_counts.tolist() == [2, 0, 3, 1]
+    assert len({split.fingerprint, overlap.fingerprint}) == 2
+
+
+def test_given_labels_alone_are_a_pool_if_they_overlap():
+    split = splits.given(LABELS, num_classes=4, overlap=True)
+    np.testing.assert_array_equal(split.labeled, split.unlabeled)
+    assert split.is_labeled.all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_pool", "words"),
+    [
+        (LABELS, None, "no image without a label; set data.split.overlap=True.* data.source.pool"),
+        (LABELS, np.zeros(400, bool), "no image without a label"),
+        (LABELS, np.ones(400, bool), "no training image has a label"),
+        (np.full(3, -1), None, "no training image has a label"),
+        (np.empty(0, np.int32), None, "no training image has a label"),
+    ],
+)
+def test_given_data_that_lack_a_part(labels, is_pool, words):
+    with pytest.raises(InputError, match=words):
+        splits.given(labels, is_pool, num_classes=4)
 
 
 def test_fingerprint_sees_every_array_and_survives_versions():

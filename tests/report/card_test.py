@@ -17,7 +17,12 @@ IMAGES = np.zeros((30, *toy.SHAPE), np.uint8)
 SOURCE = Source("toys", in_memory(IMAGES, LABELS), in_memory(IMAGES, LABELS), ("a", "b", "c"))
 CONFIG = {
     "seed": 0,
-    "data": {"source": "arrays", "root": "/data", "feed": "auto", "drop_last": False},
+    "data": {
+        "source": {"kind": "arrays", "root": "/data"},
+        "resize": "crop",
+        "feed": "auto",
+        "drop_last": False,
+    },
     "augment": {"recipe": "none", "mean": (0.5,), "std": (0.25,)},
     "model": {"name": "small_cnn", "width": 4},
     "method": {"name": "tras", "A": 2.0},
@@ -74,6 +79,7 @@ def identity(changes=None, *, base=CONFIG, **parts):
         {"train.mu": 2},
         {"train.steps_per_epoch": 100},
         {"data.drop_last": True},
+        {"data.resize": "pad"},
     ],
     ids=str,
 )
@@ -84,7 +90,7 @@ def test_what_decides_the_result_is_identity(changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data.root": "/elsewhere"},
+        {"data.source.root": "/elsewhere"},
         {"data.feed": "tfdata"},
         {"parallel.mode": "shard_map", "parallel.num_devices": 4},
         {"train.log_every": 1, "train.evaluate_every": 1, "train.checkpoint_every": 1},

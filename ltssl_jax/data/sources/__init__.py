@@ -1,40 +1,67 @@
 """Data sets: one file per kind, found by its name; adding a kind is adding a file.
 
-Each file has a function `load(*, name, root, image_size, download) -> Source`.
+Each file has a function `load(settings: Settings) -> Source`, and names in `USES` the settings that
+mean something to it, beside the name and those about images.
 """
 
+import dataclasses
 import importlib
+import os
 import pkgutil
+from typing import Any
 
 from ltssl_jax.core import InputError
-from ltssl_jax.data.sources.base import Records, Source
+from ltssl_jax.data.sources.base import Records, Settings, Skipped, Source
 
-__all__ = ["Records", "Source", "kinds", "load"]
+__all__ = ["Records", "Settings", "Skipped", "Source", "kinds", "load"]
+
+_HELPERS = ("base", "images", "listing", "pixels", "tables")
+_MEANT_FOR_ALL = ("name", "image_size", "resize", "channels", "check", "max_skipped", "progress")
 
 
 def kinds() -> list[str]:
     """Lists the kinds of sources."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _HELPERS)
 
 
-def load(
-    kind: str, *, name: str = "", root: str = "", image_size: int = 0, download: bool = False
-) -> Source:
+def load(kind: str, **settings: Any) -> Source:
     """Opens a data set.
 
     Args:
-      kind: one of `kinds()`.
-      name: which data set, for `tfds`; elsewhere only what reports call it.
-      root: a directory or file; what is expected there depends on the kind.
-      image_size: side of the square that images are cut and resized to; 0 leaves them as they are.
-      download: allow `tfds` to download and prepare the data set.
+      kind: one of `kinds()`, or "auto", which looks at `root`.
+      settings: the fields of `Settings`.
 
     Raises:
-      InputError: the kind is unknown, or the data set is missing or unusable.
+      InputError: the kind is unknown, a setting means nothing to it, or the data set is missing or
+        unusable.
     """
+    if kind == "auto":
+        kind = _kind_of(settings.get("root", ""))
     if kind not in kinds():
-        raise InputError.unknown("data.source", kind, kinds())
-    if image_size < 0:
-        raise InputError(f"data.image_size is {image_size}; give 0 or a number of pixels")
+        raise InputError.unknown("data.source.kind", kind, ["auto", *kinds()])
     module = importlib.import_module(f"{__name__}.{kind}")
-    return module.load(name=name, root=root, image_size=image_size, download=download)
+    said = Settings(**settings)
+    for field, neutral in dataclasses.asdict(Settings()).items():
+        value = getattr(said, field)
+        if field not in (*_MEANT_FOR_ALL, *module.USES) and value != neutral:
+            raise InputError(
+                f"data.source.{field} is {value!r}, which means nothing to the source {kind!r}; "
+                f"leave it at {neutral!r} (it uses {', '.join(module.USES) or 'none'})"
+            )
+    return module.load(said)
+
+
+def _kind_of(root: str) -> str:
+    """Says which kind of source lies at `root`."""
+    path = os.path.expanduser(root)
+    if not root or not os.path.exists(path):
+        raise InputError(
+            f"data.source.root is {root!r}, where nothing is; give a table of image files, or a "
+            "directory with train/CLASS/..."
+        )
+    if not os.path.isdir(path):
+        kind_of = {".npz": "arrays", ".tar": "webdataset"}
+        return kind_of.get(os.path.splitext(path)[1].lower(), "manifest")
+    kind_of = {".npy": "arrays", ".tar": "webdataset"}
+    endings = {os.path.splitext(name)[1].lower() for name in os.listdir(path)}
+    return next((kind for ending, kind in kind_of.items() if ending in endings), "folder")

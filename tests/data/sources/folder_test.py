@@ -1,10 +1,13 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data import sources
-from ltssl_jax.data.sources import folder
+from ltssl_jax.data.sources import images as images_
 
 NOISE = np.random.default_rng(3).integers(0, 256, (12, 6, 8, 3), np.uint8)
 
@@ -57,24 +60,10 @@ def test_files_are_sorted_by_class_and_path(root):
 
 @pytest.mark.parametrize("pixels_per_thread", [1, 10**6])
 def test_many_images_keep_their_order(root, monkeypatch, pixels_per_thread):
-    monkeypatch.setattr(folder, "_PIXELS_PER_THREAD", pixels_per_thread)
+    monkeypatch.setattr(images_, "_PIXELS_PER_THREAD", pixels_per_thread)
     records, positions = load(root).train, np.random.default_rng(0).integers(0, 5, 700)
     np.testing.assert_array_equal(records.read(positions), NOISE[[3, 4, 1, 0, 2]][positions])
     assert records.read(np.array([], int)).shape == (0, 6, 8, 3)
-
-
-def test_formats_become_rgb_of_8_bits(root):
-    grey = NOISE[7][..., 0]
-    save(root / "train/cat/grey.png", grey)
-    save(root / "train/cat/deep.png", grey.astype(np.uint16) * 257)
-    save(root / "train/cat/alpha.png", np.dstack([NOISE[8], grey]))
-    Image.fromarray(NOISE[9]).quantize(16).save(root / "train/cat/palette.gif", transparency=0)
-    for name in ("grey", "deep"):
-        expected = np.repeat(grey[..., None], 3, axis=2)
-        np.testing.assert_array_equal(read_one(root, f"train/cat/{name}.png"), expected)
-    np.testing.assert_array_equal(read_one(root, "train/cat/alpha.png"), NOISE[8])
-    quantized = np.asarray(Image.fromarray(NOISE[9]).quantize(16).convert("RGB"))
-    np.testing.assert_array_equal(read_one(root, "train/cat/palette.gif"), quantized)
 
 
 def test_one_grey_class_does_not_make_the_set_grey(root):
@@ -90,73 +79,115 @@ def test_grey_sets_have_one_channel(tmp_path):
     np.testing.assert_array_equal(records.read(np.arange(2)), grey[:2, ..., None])
 
 
-def test_exif_orientation_is_honoured(root):
-    smooth = np.linspace(0, 255, 8 * 6).reshape(8, 6).astype(np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown after a quarter turn clockwise
-    save(root / "train/cat/turned.jpg", smooth, exif=exif, quality=100)
-    turned = read_one(root, "train/cat/turned.jpg")
-    expected = np.repeat(np.rot90(smooth, -1)[..., None], 3, axis=2)
-    np.testing.assert_allclose(turned.astype(int), expected, atol=4)
+def test_parts_are_found_under_the_root_or_elsewhere(root, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    save(root / "val/cat/v.png", NOISE[7])
+    save(root / "pool/2025/may/z.png", NOISE[8])
+    save(root / "pool/a.png", NOISE[9])
+    source = load(root)
+    assert source.val.names == ("val/cat/v.png",) and source.val.labels.tolist() == [1]
+    assert source.train.names[5:] == ("pool/2025/may/z.png", "pool/a.png")
+    assert source.train.labels.tolist() == [0, 0, 1, 1, 1, -1, -1]
+    assert source.train.is_pool.tolist() == [False] * 5 + [True] * 2
+    save(other / "deep/b.png", NOISE[10])
+    save(other / "ant/t.png", NOISE[11])
+    source = load(root, pool=str(other / "deep"))
+    np.testing.assert_array_equal(source.train.read(np.array([5])), NOISE[[10]])
+    with pytest.raises(InputError, match="the test images have classes .*: 'deep' .first: .*b.png"):
+        load(root, test=str(other))
+    (root / "train/deep").mkdir()
+    source = load(root, test=str(other))
+    assert source.test.labels.tolist() == [0, 2]
+    with pytest.raises(InputError, match="data.source.val is 'nowhere' but .* give a directory"):
+        load(root, val="nowhere")
 
 
-def test_other_sizes_are_refused_or_resized(root):
-    save(root / "train/cat/wide.png", np.full((6, 20, 3), 7, np.uint8))
-    with pytest.raises(InputError, match=r"wide.png has 6x20 .* 6x8; set data.image_size=6"):
-        load(root).train.read(np.arange(6))
-    images = load(root, image_size=4).train.read(np.arange(6))
-    assert images.shape == (6, 4, 4, 3)
-    assert (images[5] == 7).all()
+def test_training_images_alone_wait_for_a_test_set_to_be_held_out(root):
+    for path in (root / "test").rglob("*.png"):
+        path.unlink()
+    shutil.rmtree(root / "test")
+    assert load(root).test is None
 
 
-def test_resizing_keeps_the_central_square(tmp_path):
-    stripes = np.zeros((4, 12, 3), np.uint8)
-    stripes[:, 4:8] = NOISE[0, :4, :4]
-    for part in ("train/a", "train/b", "test/a"):
-        save(tmp_path / part / "x.png", stripes)
-    np.testing.assert_array_equal(
-        load(tmp_path, image_size=4).train.read(np.arange(1))[0], NOISE[0, :4, :4]
-    )
+def test_a_class_without_images_is_kept_with_a_note(root):
+    (root / "train/bee").mkdir()
+    source = load(root)
+    assert source.class_names == ("ant", "bee", "cat")
+    assert source.train.labels.tolist() == [0, 0, 2, 2, 2]
+    assert "1 of 3 classes have no labeled image: 'bee'" in source.notes[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", "truncated"])
-def test_broken_files_are_named(root, content):
-    if content == "truncated":
-        content = (root / "train/cat/b.png").read_bytes()[:-60]
-    (root / "train/cat/oops.png").write_bytes(content)
-    records = load(root).train
-    with pytest.raises(InputError, match="oops.png cannot be decoded .* replace or remove"):
-        records.read(np.arange(len(records)))
+def test_class_names_may_come_from_a_file(root, tmp_path_factory):
+    classes = tmp_path_factory.mktemp("x") / "classes.txt"
+    classes.write_text("cat\nyak\n\nant\n")
+    source = load(root, classes=str(classes))
+    assert source.class_names == ("cat", "yak", "ant")
+    assert source.train.labels.tolist() == [2, 2, 0, 0, 0]
+    classes.write_text("cat\ncat\nant\n")
+    with pytest.raises(InputError, match="names cat twice"):
+        load(root, classes=str(classes))
+    classes.write_text("cat")
+    with pytest.raises(InputError, match="the train images have classes .*: 'ant'"):
+        load(root, classes=str(classes))
 
 
-def test_floating_point_pixels_are_refused(root):
-    save(root / "train/cat/float.tiff", NOISE[0, ..., 0].astype(np.float32))
-    with pytest.raises(InputError, match="float.tiff has floating-point pixels"):
-        read_one(root, "train/cat/float.tiff")
+def test_loops_of_links_end_and_are_listed(root):
+    (root / "train/cat/deeper/up").symlink_to(root / "train")
+    (root / "train/ant/self.png").symlink_to("self.png")
+    (root / "train/ant/nowhere.png").symlink_to("gone.png")
+    source = load(root, max_skipped=0.5)
+    assert len(source.train) == 5
+    assert [(s.name, s.part) for s in source.skipped] == [
+        ("train/cat/deeper/up", "train"),
+        ("train/ant/nowhere.png", "train"),
+        ("train/ant/self.png", "train"),
+    ]
+    assert "link to a directory above" in source.skipped[0].reason
+    assert source.skipped[1].reason == "there is no such file"
+    assert "symbolic links" in source.skipped[2].reason
+
+
+def test_a_link_to_images_elsewhere_is_followed(root, tmp_path_factory):
+    save(tmp_path_factory.mktemp("far") / "more/y.png", NOISE[9])
+    (root / "train/cat/linked").symlink_to(tmp_path_factory.getbasetemp() / "far0/more")
+    assert "train/cat/linked/y.png" in load(root).train.names
+
+
+def test_names_that_are_no_utf8_are_shown_in_another_way(root):
+    directory = os.path.join(os.fsencode(root), b"train/caf\xe9")
+    os.makedirs(directory)
+    with open(os.path.join(directory, b"\xff.png"), "wb") as file:
+        file.write((root / "train/ant/10.png").read_bytes())
+    source = load(root)
+    assert source.class_names == ("ant", "caf\\xe9", "cat")
+    assert source.train.names[2] == "train/caf\\xe9/\\xff.png"
+    np.testing.assert_array_equal(source.train.read(np.array([2])), NOISE[[4]])
 
 
 def test_bad_layouts_are_named(root, tmp_path_factory):
-    with pytest.raises(InputError, match="data.root is empty"):
+    with pytest.raises(InputError, match="data.source.root is empty"):
         load("")
     with pytest.raises(InputError, match="nowhere does not exist"):
         load(root / "nowhere")
-    with pytest.raises(InputError, match="test is missing .found ant, cat"):
-        (other := tmp_path_factory.mktemp("other")).joinpath("train").mkdir()
+    with pytest.raises(InputError, match="train is missing .found ant, cat"):
+        other = tmp_path_factory.mktemp("other")
         for name in ("ant", "cat"):
-            save(other / "train" / name / "x.png", NOISE[0])
             save(other / name / "x.png", NOISE[0])
         load(other)
-    with pytest.raises(InputError, match="no class directories"):
+    with pytest.raises(InputError, match="no class directories; give train/CLASS"):
         (tmp_path_factory.mktemp("empty") / "train").mkdir()
         load(tmp_path_factory.getbasetemp() / "empty0")
-    (root / "train/bee").mkdir()
-    with pytest.raises(InputError, match="train/bee has no image"):
-        load(root)
-    (root / "train/bee").rmdir()
     save(root / "test/bee/x.png", NOISE[0])
     save(root / "test/eel/x.png", NOISE[0])
-    with pytest.raises(InputError, match="train lacks: bee, eel"):
+    with pytest.raises(InputError, match="the test images have classes .*: 'bee', 'eel'"):
         load(root)
+
+
+def test_empty_classes_everywhere_are_no_training_set(tmp_path):
+    for name in ("ant", "cat"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match="no labeled training image"):
+        load(tmp_path)
 
 
 def test_one_class_is_not_enough(tmp_path):

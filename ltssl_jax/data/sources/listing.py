@@ -1,0 +1,247 @@
+"""From a list of files to a data set: what every source that has files does with its list.
+
+A file that is met twice is used once, and never on two sides: test before validation before
+training. Only between training and pool it may be met twice, for some pools contain the labeled
+images; whether these are used without their label, too, is `data.split.overlap`. Files that cannot
+be used are left out and listed. Records are in the given order, the pool last.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ltssl_jax.core import InputError
+from ltssl_jax.data.sources import images
+from ltssl_jax.data.sources.base import (
+    CHECKS,
+    PARTS,
+    Records,
+    Settings,
+    Skipped,
+    Source,
+    hash_of,
+    read_classes,
+)
+
+_CLAIMS = ("test", "val", "train", "pool")  # who gets a file that several parts name
+
+
+class Row(NamedTuple):
+    """One image of a list.
+
+    Attributes:
+      path: absolute, of the file; or what `open_file` opens.
+      name: its id, or its path relative to the root: what reports and predictions call it.
+      part: one of `base.PARTS`.
+      label: class name; empty where it is unknown.
+      group: images of one group never come to lie on two sides; empty: the image is alone.
+    """
+
+    path: str
+    name: str
+    part: str
+    label: str = ""
+    group: str = ""
+
+
+def file_stamp(path: str) -> tuple[int, ...]:
+    """Returns size and time of a file, or nothing if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns
+
+
+def build(
+    rows: Sequence[Row],
+    settings: Settings,
+    *,
+    name: str,
+    class_names: Sequence[str] | None = None,
+    skipped: Sequence[Skipped] = (),
+    notes: Sequence[str] = (),
+    open_file: images.OpenFile = images.plain_open,
+    stamp: Callable[[str], tuple[int, ...]] = file_stamp,
+) -> Source:
+    """Makes a data set of the files in a list.
+
+    Args:
+      rows: the files, of all parts.
+      settings: what the user said.
+      name: of the data set, unless `settings` has one.
+      class_names: the classes, where they are known otherwise than by labels; the file
+        `settings.classes` goes before.
+      skipped: rows that were left out already.
+      notes: what is known already that a person should know.
+      open_file: how the path of a row is opened.
+      stamp: what changes when the file of a row does.
+
+    Raises:
+      InputError: no image of `train` has a label, a class is unknown to it, too many files cannot
+        be used, or images differ in size without `settings.image_size`.
+    """
+    names = _class_names(rows, settings, class_names)
+    rows, doubled = _each_once(rows)
+    _check_classes(rows, names)
+    found = images.survey(
+        [row.path for row in rows],
+        [stamp(row.path) for row in rows],
+        open_file=open_file,
+        is_decoding=settings.check == CHECKS[0],
+        progress=settings.progress,
+    )
+    broken = [
+        Skipped(row.name, row.part, why)
+        for row, why in zip(rows, found, strict=True)
+        if isinstance(why, str)
+    ]
+    skipped = (*skipped, *doubled, *broken)
+    used = [(row, fact) for row, fact in zip(rows, found, strict=True) if not isinstance(fact, str)]
+    _check_share(used, skipped, settings.max_skipped)
+    make = _maker(used, settings, names, open_file, stamp)
+    train, val, test = make(("train", "pool")), make(("val",)), make(("test",))
+    if train is None or train.labels.max() < 0:
+        raise InputError(
+            f"data set {settings.name or name!r} has no labeled training image; label some images "
+            "of each class"
+        )
+    notes = (*notes, *_notes(train, names, skipped))
+    return Source(settings.name or name, train, test, names, val, skipped, notes)
+
+
+def _each_once(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
+    """Drops what is met again, by name or by file; silently if training meets it in the pool."""
+    owner: dict[str, str] = {}
+    kept, skipped = set(), []
+    for part in _CLAIMS:
+        for i, row in enumerate(rows):
+            if row.part != part:
+                continue
+            if part in ("test", "val") and not row.label:
+                skipped.append(Skipped(row.name, part, "no label"))
+                continue
+            keys = ("name " + row.name, "path " + row.path)
+            other = next((owner[key] for key in keys if key in owner), None)
+            if other is None:
+                kept.add(i)
+                owner.update(dict.fromkeys(keys, part))
+            elif (other, part) != ("train", "pool"):
+                again = (
+                    f"a second row of this {part} image" if other == part else f"also in {other}"
+                )
+                skipped.append(Skipped(row.name, part, again))
+    return [row for i, row in enumerate(rows) if i in kept], skipped
+
+
+def _class_names(rows, settings, class_names) -> tuple[str, ...]:
+    if settings.classes:
+        return read_classes(settings.classes)
+    if class_names is not None:
+        return tuple(class_names)
+    return tuple(sorted({row.label for row in rows if row.part == "train" and row.label}))
+
+
+def _check_classes(rows: Sequence[Row], class_names: tuple[str, ...]) -> None:
+    known = set(class_names)
+    for part in ("train", "val", "test"):
+        strangers = sorted({r.label for r in rows if r.part == part and r.label} - known)
+        if strangers:
+            first = next(row.name for row in rows if row.part == part and row.label in strangers)
+            raise InputError(
+                f"the {part} images have classes that are unknown: {_some(strangers)} (first: "
+                f"{first}); known are the classes of the training images, or the lines of the file "
+                "data.source.classes: correct the labels, or name the classes there"
+            )
+
+
+def _check_share(used, skipped: Sequence[Skipped], allowed: float) -> None:
+    for part in PARTS:
+        lost = [s for s in skipped if s.part == part and not s.reason.startswith("also in ")]
+        total = len(lost) + sum(row.part == part for row, _ in used)
+        if len(lost) > allowed * total:
+            raise InputError(
+                f"{len(lost):,} of {total:,} {part} images cannot be used ({_tally(lost)}; first: "
+                f"{lost[0].name}), more than data.source.max_skipped={allowed}; correct them, or "
+                "raise it to train without them; `python -m ltssl_jax.inspect` lists them all"
+            )
+
+
+def _maker(used, settings, class_names, open_file, stamp):
+    """Returns the function from parts to their records, which all have one policy and shape."""
+    seen = [fact for row, fact in used if row.part == "train"] or [fact for _, fact in used]
+    channels = settings.channels or (1 if all(fact.channels == 1 for fact in seen) else 3)
+    policy = images.Policy(settings.image_size, settings.resize, channels)
+    shape = (*_size(used, settings.image_size), channels)
+    number = {label: k for k, label in enumerate(class_names)}
+    groups = {g: i for i, g in enumerate(sorted({row.group for row, _ in used if row.group}))}
+    num_threads = images.threads(seen[0].width, seen[0].height) if seen else 1
+
+    def make(parts: tuple[str, ...]) -> Records | None:
+        rows = [row for row, _ in used if row.part in parts]
+        if not rows:
+            return None
+        labels = np.array([number.get(row.label, -1) for row in rows], np.int32)
+        is_pool = np.array([row.part == "pool" for row in rows]) | (labels < 0)
+        order = np.argsort(is_pool, kind="stable")
+        rows = [rows[i] for i in order]
+        paths = tuple(row.path for row in rows)
+        is_grouped = any(row.group for row in rows)
+        return Records(
+            labels=labels[order],
+            read=images.reader(paths, policy, shape, num_threads=num_threads, open_file=open_file),
+            image_shape=shape,
+            names=tuple(row.name for row in rows),
+            groups=np.array([groups.get(r.group, -1) for r in rows]) if is_grouped else None,
+            is_pool=is_pool[order] if is_pool.any() else None,
+            digest=hash_of(
+                repr([(path, stamp(path)) for path in paths]).encode(), repr(policy).encode()
+            ),
+        )
+
+    return make
+
+
+def _size(used, image_size: int) -> tuple[int, int]:
+    """Returns height and width of all images, or says that they differ."""
+    if image_size or not used:
+        return image_size, image_size
+    (row, first), *others = used
+    for other, fact in others:
+        if fact[:2] != first[:2]:
+            raise InputError(
+                f"images differ in size: {row.name} has {first.height}x{first.width} pixels (height"
+                f" x width), {other.name} {fact.height}x{fact.width}; set data.image_size="
+                f"{min(*first[:2], *fact[:2])} to make all of them one square"
+            )
+    return first.height, first.width
+
+
+def _notes(train: Records, class_names, skipped: Sequence[Skipped]) -> list[str]:
+    is_labeled = train.labels >= 0 if train.is_pool is None else ~train.is_pool
+    counts = np.bincount(train.labels[is_labeled], minlength=len(class_names))
+    empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    notes = []
+    if empty:
+        notes.append(
+            f"{len(empty)} of {len(class_names)} classes have no labeled image: {_some(empty)}; "
+            "they are kept, but nothing teaches them"
+        )
+    if skipped:
+        notes.append(f"{len(skipped):,} images are left out: {_tally(skipped)}")
+    return notes
+
+
+def _tally(skipped: Sequence[Skipped]) -> str:
+    reasons = Counter(s.reason for s in skipped).most_common(4)
+    more = len({s.reason for s in skipped}) - len(reasons)
+    text = ", ".join(f"{count:,} x {reason}" for reason, count in reasons)
+    return text + (f", {more} other reasons" if more else "")
+
+
+def _some(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(map(repr, names[:limit]))
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,0 +1,210 @@
+"""Everything that is found out about a data set and its split, in one pass over the images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltssl_jax.data.sources.base import Progress, Records, Source
+from ltssl_jax.data.splits import Split
+from ltssl_jax.inspection import (
+    duplicates,
+    features,
+    frechet,
+    overlaps,
+    overview,
+    pictures,
+    probe,
+    scan,
+    shift,
+)
+from ltssl_jax.inspection.overview import PARTS
+
+_MOST_LABELED, _MOST_POOL = 20_000, 10_000  # images whose features are computed
+_DIMENSIONS = 128
+_MOST_CLUSTERS, _SHOWN_OF_CLUSTER = 36, 4  # of copies, in pictures
+_LISTED_CLUSTERS = 1000  # of copies, in the JSON file
+
+
+def look(
+    source: Source, split: Split, *, few: int, progress: Progress, headers: np.ndarray | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Inspects a data set.
+
+    Args:
+      source, split: what is inspected.
+      few: a class with fewer labeled images is named.
+      progress: called with (what is done, how much of it, out of how much).
+      headers: `[n, 3]` width, height and channels of the files, where there are files.
+
+    Returns:
+      What `inspect.json` holds about the data, and the pictures for `page.render`.
+    """
+    found = overview.parts(source, split)
+    facts, small = _scanned(found, progress)
+    part = np.repeat(np.arange(len(PARTS)), [len(records) for records in found.values()])
+    labels = np.concatenate([records.labels for records in found.values()])
+    images = _Images(found, part, source.class_names)
+    counts = overview.class_counts(found, source.num_classes)
+    progress("comparing images", 0, 1)
+    exact = duplicates.exact(facts.digests)
+    near = duplicates.near(facts.digests, facts.hashes, facts.thumbnails)
+    clusters = overlaps.worst_first(near, part, labels)
+    content = {
+        "data": {
+            "name": source.name,
+            "class_names": list(source.class_names),
+            "split_fingerprint": split.fingerprint,
+            "notes": list(source.notes),
+        },
+        "totals": {name: len(records) for name, records in found.items()},
+        "counts": {name: of_part.tolist() for name, of_part in counts.items()},
+        "pool_unknown": int((found["pool"].labels < 0).sum()),
+        "labeled_in_pool": int(split.is_labeled.sum()),
+        "imbalance": overview.imbalance(counts["labeled"]),
+        "few": {
+            "threshold": few,
+            "classes": np.flatnonzero((counts["labeled"] > 0) & (counts["labeled"] < few)).tolist(),
+        },
+        "absent": {
+            name: np.flatnonzero(counts[name] == 0).tolist()
+            for name in ("labeled", "validation", "test")
+            if len(found[name])
+        },
+        "images": {"shape": list(source.train.image_shape), "sizes": overview.sizes(headers)},
+        "skipped": overview.skipped(source.skipped),
+        "groups": overview.shared_groups(found),
+        "duplicates": {
+            "distance": duplicates.DISTANCE,
+            "correlation": duplicates.CORRELATION,
+            "exact": overlaps.summary(exact, part, labels),
+            "near": overlaps.summary(near, part, labels),
+            "listed": [images.described(cluster) for cluster in clusters[:_LISTED_CLUSTERS]],
+        },
+        **_comparison(small, source.num_classes, progress),
+    }
+    samples = pictures.samples(found["labeled"].labels, source.num_classes)
+    side = min(48, max(32, source.train.image_shape[0]))
+    shown = {
+        "samples": [
+            pictures.strip(found["labeled"].read(rows), side=side) if len(rows) else ""
+            for rows in samples
+        ],
+        "copies": [images.shown(cluster, labels) for cluster in clusters[:_MOST_CLUSTERS]],
+    }
+    return content, shown
+
+
+class _Images:
+    """The images of all parts, numbered through."""
+
+    def __init__(self, found: Mapping[str, Records], part: np.ndarray, class_names: Sequence[str]):
+        self._found, self._part, self._class_names = list(found.values()), part, class_names
+        self._first = np.searchsorted(part, np.arange(len(PARTS)))
+
+    def described(self, cluster: np.ndarray) -> list[dict[str, Any]]:
+        """Says of each image where it is, what it is called, and its class ("" if unknown)."""
+        described = []
+        for i in cluster.tolist():
+            records, at = self._at(i)
+            label = int(records.labels[at])
+            described.append(
+                {
+                    "part": PARTS[self._part[i]],
+                    "name": records.names[at] if records.names else f"[{at}]",
+                    "class": self._class_names[label] if label >= 0 else "",
+                }
+            )
+        return described
+
+    def shown(self, cluster: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        """Returns the first images of a cluster of copies, with captions."""
+        firsts = cluster[np.unique(self._part[cluster], return_index=True)[1]]  # one of each part
+        chosen = np.concatenate([firsts, np.setdiff1d(cluster, firsts)])[:_SHOWN_OF_CLUSTER]
+        images = np.concatenate(
+            [records.read(np.array([at])) for records, at in map(self._at, chosen)]
+        )
+        captions = [
+            f"{one['part']}: {one['class'] or '?'} ({one['name']})"
+            for one in self.described(chosen)
+        ]
+        more = len(cluster) - len(chosen)
+        return {
+            "picture": pictures.strip(images, side=64),
+            "captions": captions + [f"and {more:,} more"] * (more > 0),
+            "is_conflict": overlaps.is_conflict(cluster, labels),
+        }
+
+    def _at(self, i: int) -> tuple[Records, int]:
+        part = self._part[i]
+        return self._found[part], int(i - self._first[part])
+
+
+def _scanned(found: Mapping[str, Records], progress: Progress) -> tuple[scan.Facts, dict[str, Any]]:
+    """Reads every image once; returns the facts of all, and the small images by part."""
+    total, done, facts = sum(map(len, found.values())), 0, []
+    most = {"labeled": _MOST_LABELED, "pool": _MOST_POOL}
+    small = {}
+    for part, records in found.items():
+        rows = _drawn(len(records), most.get(part, 0))
+        is_kept = np.isin(np.arange(len(records)), rows)
+
+        def report(read: int, done: int = done) -> None:
+            progress("reading images", done + read, total)
+
+        facts.append(scan.scan(records, is_kept, report))
+        small[part] = facts[-1].small, records.labels[is_kept]
+        done += len(records)
+    return scan.Facts(*map(np.concatenate, zip(*facts, strict=True))), small
+
+
+def _drawn(size: int, most: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(size)[:most]
+
+
+def _comparison(small, num_classes: int, progress: Progress) -> dict[str, Any]:
+    """Compares labeled images and pool by features."""
+    (labeled, labels), (pool, _) = small["labeled"], small["pool"]
+    if not len(labeled) or not len(pool):
+        reason = {"reason": "the pool has no images beside the labeled ones"}
+        return {"shift": reason, "frechet": reason}
+    progress("computing features", 0, 1)
+    both = np.concatenate([labeled, pool])
+    vectors = features.extract(both, features.learn(both))
+    vectors = probe.project(vectors, _DIMENSIONS)
+    labeled, pool = np.split(vectors, [len(labeled)])
+    progress("estimating the class frequencies of the pool", 0, 1)
+    return {
+        "shift": _shift(labeled, labels, pool, num_classes),
+        "frechet": _frechet(labeled, pool),
+    }
+
+
+def _shift(labeled, labels, pool, num_classes: int) -> dict[str, Any]:
+    try:
+        found = shift.estimate(labeled, labels, pool, num_classes=num_classes)
+    except shift.NotEstimable as error:
+        return {"reason": str(error)}
+    columns = (found.labeled, found.pool, found.low, found.high)
+    return {
+        "reason": "",
+        "groups": [
+            dict(zip(("classes", "labeled", "pool", "low", "high"), row, strict=True))
+            for row in zip(
+                [g.tolist() for g in found.groups], *(c.tolist() for c in columns), strict=True
+            )
+        ],
+        "distance": list(found.distance),
+        "shapes": found.shapes,
+        "balanced_accuracy": found.balanced_accuracy,
+        "chance": found.chance,
+        "num_labeled": len(labels),
+        "num_pool": len(pool),
+    }
+
+
+def _frechet(labeled, pool) -> dict[str, Any]:
+    found = frechet.compare(labeled, pool)
+    if found is None:
+        return {"reason": "64 labeled images and 128 of the pool are the least"}
+    return {"reason": "", **found._asdict()}

@@ -1,0 +1,154 @@
+"""What a configuration means: every part of a run, built and checked before it begins."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import numpy as np
+from ml_collections import ConfigDict
+
+from ltssl_jax import methods, models, parallel
+from ltssl_jax.augment import views
+from ltssl_jax.core import InputError, Method, Problem, TrainState, Views
+from ltssl_jax.data import opening, statistics
+from ltssl_jax.data.sources import Source
+from ltssl_jax.data.sources.base import Progress
+from ltssl_jax.data.splits import Split
+from ltssl_jax.parallel import Runner
+from ltssl_jax.training import loop, optim
+from ltssl_jax.training import state as state_
+from ltssl_jax.training.ema import Averaging
+from ltssl_jax.training.optim import Optimizer
+from ltssl_jax.training.step import TrainStep, make_train_step
+
+
+class Parts(NamedTuple):
+    """What a configuration means, whatever the images are."""
+
+    runner: Runner
+    method: Method
+    model: nn.Module
+    problem: Problem
+    optimizer: Optimizer
+    views: Views
+
+
+class Plan(NamedTuple):
+    """What a configuration means: every part of the pipeline, built and checked."""
+
+    config: ConfigDict
+    source: Source
+    split: Split
+    runner: Runner
+    method: Method
+    model: nn.Module
+    problem: Problem
+    optimizer: Optimizer
+    views: Views
+
+
+def plan(config: ConfigDict, progress: Progress | None = None) -> Plan:
+    """Builds the parts of a run from its configuration (see `defaults.base`).
+
+    Args:
+      config: what the user wants.
+      progress: called while files are looked at.
+
+    Raises:
+      InputError: something in the configuration or the data cannot work.
+    """
+    runner = parallel.make(config.parallel.mode, num_devices=config.parallel.num_devices)
+    check_counts(config, runner)
+    source, split = load_data(config, progress)
+    config = with_channel_statistics(config, source, split)
+    parts = assembled(config, runner, split.labeled_counts, len(split.unlabeled))
+    return Plan(config, source, split, *parts)
+
+
+def assembled(
+    config: ConfigDict, runner: Runner, labeled_counts: np.ndarray, num_unlabeled: int
+) -> Parts:
+    """Builds what needs no image: a trained network is read back without the data."""
+    method = methods.make(**config.method.to_dict())
+    model = models.make(
+        **config.model,
+        num_classes=len(labeled_counts),
+        heads=method.needs.heads,
+        axis_name=None if config.parallel.per_device_statistics else runner.axis,
+    )
+    problem = Problem(
+        labeled_counts=labeled_counts,
+        num_unlabeled=num_unlabeled,
+        steps_per_epoch=config.train.steps_per_epoch,
+        total_steps=config.train.steps,
+    )
+    optimizer = optim.make(**config.optim, total_steps=problem.total_steps)
+    recipe = views.make(**config.augment, needs=method.needs)
+    return Parts(runner, method, model, problem, optimizer, recipe)
+
+
+def check_counts(config: ConfigDict, runner: Runner) -> None:
+    """Refuses counts out of range and batches that do not divide among the devices."""
+    InputError.check(config.seed >= 0, "seed", config.seed, "0 or positive")
+    if config.parallel.per_device_statistics and runner.axis is None:
+        raise InputError(
+            "parallel.per_device_statistics is True, but parallel.mode='jit' sees the global batch"
+            " only; use 'pmap' or 'shard_map'"
+        )
+    for field, value in config.train.items():
+        if value < 1:
+            raise InputError(f"train.{field} is {value}; it must be at least 1")
+    loop.steps_at_once(config.parallel.steps_at_once, config.train, most=1)
+    runner.check_batch("train.batch_size", config.train.batch_size)
+    runner.check_batch("train.eval_batch_size", config.train.eval_batch_size)
+
+
+def load_data(config: ConfigDict, progress: Progress | None = None) -> tuple[Source, Split]:
+    """Opens the source and cuts the split out of its training set."""
+    images = ("image_size", "resize", "channels")
+    return opening.opened(
+        config.data.source.to_dict(),
+        config.data.split.to_dict(),
+        progress=progress,
+        **{name: config.data[name] for name in images},
+    )
+
+
+def with_channel_statistics(config: ConfigDict, source: Source, split: Split) -> ConfigDict:
+    """Measures mean and standard deviation on the training images where the config gives none."""
+    config = config.copy_and_resolve_references().unlock()
+    if bool(config.augment.mean) != bool(config.augment.std):
+        raise InputError(
+            f"augment.mean is {config.augment.mean} and augment.std is {config.augment.std};"
+            " give both, or neither to have them measured on the training images"
+        )
+    if not config.augment.mean:
+        positions = np.union1d(split.labeled, split.unlabeled)
+        config.augment.mean, config.augment.std = statistics.of_channels(source.train, positions)
+    return config
+
+
+def initial_state(run: Plan) -> TrainState:
+    """Returns step 0."""
+    return state_.create(
+        run.model,
+        run.method,
+        run.optimizer,
+        run.problem,
+        image_shape=run.source.train.image_shape,
+        seed=run.config.seed,
+    )
+
+
+def train_step(run: Plan) -> TrainStep:
+    """Returns the pure train step."""
+    return make_train_step(
+        run.method,
+        run.model,
+        run.optimizer,
+        run.problem,
+        run.views,
+        averaging=Averaging(**run.config.ema),
+        seed=run.config.seed,
+        axis=run.runner.axis,
+        stack_views=run.runner.stacks(run.config.parallel.stack_views),
+    )
