@@ -8,6 +8,9 @@ Source: Coates & Ng, "The importance of encoding versus training with sparse cod
 quantization", ICML 2011; their random patches, soft threshold and quadrant pooling.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +46,8 @@ def learn(images: np.ndarray, *, num_filters: int = _FILTERS, seed: int = 0) -> 
 def extract(images: np.ndarray, dictionary: Dictionary) -> np.ndarray:
     """Encodes `[n, SIDE, SIDE, C]` uint8 images as `[n, 8 F]` float32 features."""
     chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
-    return np.concatenate([_encode(chunk, dictionary) for chunk in chunks])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy computes outside Python's lock
+        return np.concatenate(list(pool.map(partial(_encode, dictionary=dictionary), chunks)))
 
 
 def _encode(images: np.ndarray, dictionary: Dictionary) -> np.ndarray:

@@ -52,7 +52,7 @@ def _copies(found) -> Iterator[Finding]:
         train, test = pair.split("/")
         same = leaks.get(pair, 0)
         yield Finding(
-            "problem",
+            "problem" if same else "warning",
             f"leakage: {count:,} {test} images have a copy among the {train} ones, {same:,} of them"
             f" with the same pixels, {count - same:,} look alike",
         )

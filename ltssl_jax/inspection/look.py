@@ -164,20 +164,24 @@ def _drawn(size: int, most: int) -> np.ndarray:
 
 def _comparison(small, num_classes: int, progress: Progress) -> dict[str, Any]:
     """Compares labeled images and pool by features."""
+    from threadpoolctl import threadpool_limits
+
     (labeled, labels), (pool, _) = small["labeled"], small["pool"]
     if not len(labeled) or not len(pool):
         reason = {"reason": "the pool has no images beside the labeled ones"}
         return {"shift": reason, "frechet": reason}
     progress("computing features", 0, 1)
     both = np.concatenate([labeled, pool])
-    vectors = features.extract(both, features.learn(both))
-    vectors = probe.project(vectors, _DIMENSIONS)
-    labeled, pool = np.split(vectors, [len(labeled)])
-    progress("estimating the class frequencies of the pool", 0, 1)
-    return {
-        "shift": _shift(labeled, labels, pool, num_classes),
-        "frechet": _frechet(labeled, pool),
-    }
+    # Two threads of BLAS on small matrices wait for each other, up to fifty times as long as one
+    # takes where another program uses a core; features and replicates have threads of their own.
+    with threadpool_limits(1):
+        vectors = features.extract(both, features.learn(both))
+        labeled, pool = np.split(probe.project(vectors, _DIMENSIONS), [len(labeled)])
+        progress("estimating the class frequencies of the pool", 0, 1)
+        return {
+            "shift": _shift(labeled, labels, pool, num_classes),
+            "frechet": _frechet(labeled, pool),
+        }
 
 
 def _shift(labeled, labels, pool, num_classes: int) -> dict[str, Any]:

@@ -12,6 +12,8 @@ Neural Computation 2002; Alexandari et al., "Maximum likelihood with bias-correc
 hard-to-beat at label shift adaptation", ICML 2020. The folds and the holding back are ours.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -82,13 +84,18 @@ def estimate(
             "a probe on cheap features does not see these classes: balanced accuracy"
             f" {accuracy:.0%}, guessing gives {1 / len(groups):.0%}"
         )
-    replicates = []
-    for _ in range(int(np.clip(_WORK / (len(groups) * (len(labels) + len(pool))), 20, 50))):
-        rows, others = _resampled(labels, rng), rng.integers(len(pool), size=len(pool))
+    number = int(np.clip(_WORK / (len(groups) * (len(labels) + len(pool))), 20, 50))
+    draws = [
+        (_resampled(labels, rng), rng.integers(len(pool), size=len(pool))) for _ in range(number)
+    ]
+
+    def replicate(draw):
+        rows, others = draw
         drawn = folds[0][rows], folds[1][others]
-        replicates.append(
-            _frequencies(labeled[rows], labels[rows], pool[others], drawn, group, counts)[0]
-        )
+        return _frequencies(labeled[rows], labels[rows], pool[others], drawn, group, counts)[0]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # NumPy computes outside Python's lock
+        replicates = list(threads.map(replicate, draws))
     return _summary(groups, sizes / sizes.sum(), frequency, np.stack(replicates), accuracy)
 
 

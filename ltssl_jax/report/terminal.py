@@ -1,6 +1,7 @@
 """What a person sees while a run goes on, and the table at its end."""
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -79,9 +80,9 @@ class Terminal:
         """Prints one evaluation."""
         self.say(
             f"step {step:>{len(str(self._total))}}/{self._total}  {split}:"
-            f" balanced accuracy {100 * summary['balanced_accuracy']:.1f} %,"
-            f" few {100 * summary['few']:.1f} %, worst class"
-            f" {100 * summary['worst_class_recall']:.1f} %"
+            f" balanced accuracy {percent(summary['balanced_accuracy'])} %,"
+            f" few {percent(summary['few'])} %, worst class"
+            f" {percent(summary['worst_class_recall'])} %"
         )
 
     def results(self, title: str, summary: Mapping[str, float], worst: str) -> None:
@@ -91,7 +92,7 @@ class Terminal:
         table.add_column("%", justify="right")
         for key, name in ROWS.items():
             named = f"{name}: {worst}" if key == "worst_class_recall" else name
-            table.add_row(named, f"{100 * summary[key]:.1f}")
+            table.add_row(named, percent(summary[key]))
         self._console.print(table)
 
     def recalls(
@@ -109,6 +110,11 @@ class Terminal:
             table.add_column(column, justify="left" if column == "class" else "right")
         shown = order if len(order) < 30 else np.concatenate([order[:10], [-1], order[-10:]])
         for k in shown:
-            row = (class_names[k], labeled_counts[k], support[k], f"{100 * recalls[k]:.1f}")
+            row = (class_names[k], labeled_counts[k], support[k], percent(recalls[k]))
             table.add_row(*(("…",) * 4 if k < 0 else map(str, row)))
         self._console.print(table)
+
+
+def percent(share: float) -> str:
+    """Writes a share in percent; a dash where there is none, as of a class without test images."""
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"

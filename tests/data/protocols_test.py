@@ -1,5 +1,6 @@
 """Each protocol cuts a data set as its authors do; expectations are written out from their code."""
 
+import pathlib
 import types
 
 import numpy as np
@@ -117,6 +118,12 @@ def test_conventions(name, expected):
 def test_every_published_protocol_is_expected_here():
     listed = {(p, d) for p, sets in published.PROTOCOLS.items() for d in sets}
     assert listed == {*CUTS} | {(p, "imagenet127") for p in ("cossl", "acr", "ccl", "simpro")}
+
+
+def test_every_protocol_is_documented():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
+    for name in (*published.PROTOCOLS, published.GIVEN):
+        assert f"`{name}`" in page or f"protocol={name}" in page, name
 
 
 # As in the tables of the papers: labeled and other unlabeled images in total.

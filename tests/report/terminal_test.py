@@ -107,6 +107,22 @@ def test_recalls_go_from_frequent_to_rare(said):
     ]
 
 
+def test_what_was_not_evaluated_is_a_dash(said):
+    """Two classes have no groups; of three, one has no test image and one no labeled image."""
+    two = metrics.summary(np.array([[3, 1], [0, 4]]), np.array([9, 2]), geometric_mean_floor=0.1)
+    assert "balanced accuracy 87.5 %, few – %, worst class 75.0 %" in said(
+        lambda t: t.evaluated(100, "test", two)
+    )
+    assert ["few (least labeled third)", "–"] in rows(said(lambda t: t.results("", two, "cow")))
+    confusion = np.array([[9, 1, 0], [0, 0, 0], [0, 4, 1]])
+    table = said(lambda t: t.recalls("", confusion, ("dog", "cat", "cow"), np.array([9, 5, 0])))
+    assert rows(table)[1:] == [
+        ["dog", "9", "10", "90.0"],
+        ["cat", "5", "0", "–"],
+        ["cow", "0", "5", "20.0"],
+    ]
+
+
 def test_names_are_shown_as_they_are(said):
     names = ("[red]", ":cat:", "a[/]b")
     table = said(lambda t: t.recalls("title", CONFUSION, names, COUNTS))

@@ -3,7 +3,7 @@
 The groups are the parents of the classes in WordNet 3.0, and parents that lie below another of them
 join it. The largest is `mammal` with 277,601 of the 1,281,167 training images, the smallest
 `butterfly fish` with 969; as usual, the validation images are for testing. `imagenet127.txt` has a
-line for each group, in the order of the published labels: WordNet id, name, WordNet ids of classes.
+line for each group: WordNet id, by which they are sorted, name, and WordNet ids of the classes.
 
 Either `data.source.root` has directories `train/n01440764/...` and `val/n01440764/...` with images
 of any size; or it is where TensorFlow Datasets keeps `imagenet_resized`, in the size that
