@@ -26,6 +26,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["ltssl_jax*"]),
+    package_data={"ltssl_jax": ["data/sources/*.txt", "inspection/*.html"]},
     install_requires=[
         "jax>=0.10",
         "flax>=0.12",
@@ -36,6 +37,8 @@ setup(
         "absl-py>=2.1",
         "numpy>=2.0",
         "pillow>=10",
+        "imagehash>=4.3",
+        "jinja2>=3.1",
         "rich>=13",
         "scikit-learn>=1.4",
         *TENSORFLOW,
@@ -43,8 +46,21 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]"],
         "tpu": ["jax[tpu]"],
+        "parquet": ["pyarrow>=15"],
         "benchmark": ["matplotlib>=3.8"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "imbalanced-learn>=0.12", "ruff>=0.9"],
+        "test": [
+            "pyarrow>=15",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "imbalanced-learn>=0.12",
+            "ruff>=0.9",
+        ],
     },
-    entry_points={"console_scripts": ["ltssl-train = ltssl_jax.main:cli"]},
+    entry_points={
+        "console_scripts": [
+            "ltssl-train = ltssl_jax.main:cli",
+            "ltssl-inspect = ltssl_jax.inspect:cli",
+            "ltssl-predict = ltssl_jax.predict:cli",
+        ]
+    },
 )

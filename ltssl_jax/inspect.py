@@ -3,7 +3,7 @@
 With the flags of a training it writes, where the run will be (or to --out):
 
 inspect.html   for people: counts, samples, copies, leakage, skipped files, shift, cost
-inspect.json   the same for programs; its keys are explained in docs/inspect.md
+inspect.json   the same for programs; its keys are explained in inspection/look.py
 """
 
 import contextlib

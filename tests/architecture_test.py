@@ -53,9 +53,13 @@ FLOORS = {
         "core data.sources",
         "numpy PIL sklearn pyarrow tensorflow tensorflow_datasets",
     ),
-    "data.*": ("core data", "numpy sklearn"),
+    "data.feed": ("core data", "numpy tensorflow"),
+    "data.*": ("core data", "numpy PIL sklearn"),
     # beside the line from data to parallel: a look at the images before training
-    "inspection.*": ("core data inspection", "jax numpy scipy sklearn imagehash jinja2 PIL"),
+    "inspection.*": (
+        "core data inspection",
+        "jax numpy scipy sklearn threadpoolctl imagehash jinja2 PIL",
+    ),
     # 0: the nouns
     "core": ("", "jax flax.struct"),
     # What is left of packages' own files holds nothing but its docstring.

@@ -137,6 +137,7 @@ def test_the_facts_of_the_run_come_back(run):
     np.testing.assert_array_equal(network.problem.labeled_counts, plan.problem.labeled_counts)
     assert network.problem[1:] == plan.problem[1:]
     assert network.views == plan.views
+    assert network.config.to_dict() == plan.config.to_dict()
 
 
 def test_every_method_is_restored_without_being_initialized():
@@ -168,16 +169,18 @@ def test_best_on_validation_is_said_as_such(copy):
     assert trained.load(copy).chosen.endswith(", the best")
 
 
-def test_without_an_evaluation_the_latest_is_taken(copy):
+def test_without_an_evaluation_the_latest_is_taken(copy, images):
     # As a run that was interrupted early leaves it.
-    state = trained.load(copy, "latest").state.replace(step=np.int32(2))
+    state = trained.load(copy, "latest").state.replace(step=np.int32(8))
     identity = json.loads((copy / "config.json").read_text())["identity"]
     shutil.rmtree(copy / "checkpoints")
     with CheckpointStore(copy / "checkpoints", identity) as store:
         store.save(state)
     network = trained.load(copy)
-    assert network.chosen == "step 2, the latest: none was evaluated"
-    assert network.scored_by == "head base"
+    assert network.chosen == "step 8, the latest: none was evaluated"
+    assert network.scored_by == "head base"  # the eighth update ends the second epoch of four
+    both = expected(copy, 8, images[:5])
+    np.testing.assert_allclose(network.logits(images[:5]), both["base"], rtol=0, atol=2e-5)
 
 
 def test_reading_changes_nothing(copy):

@@ -34,6 +34,6 @@ def opened(
     found = sources.load(settings.pop("kind"), **settings, **images, progress=progress)
     found = holdout.hold_out(found, **held, seed=seed)
     cut, notes = protocols.cut(
-        found.train, num_classes=found.num_classes, dataset=source["name"], **split
+        found.train, num_classes=found.num_classes, dataset=source["name"] or found.name, **split
     )
     return dataclasses.replace(found, notes=found.notes + notes), cut

@@ -124,7 +124,7 @@ def _joined(cluster: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def _clusters(number: np.ndarray) -> list[np.ndarray]:
-    """Lists the positions of every number that occurs more than once."""
+    """Lists the positions of every number that occurs more than once, in the order of the first."""
     order = np.argsort(number, kind="stable")
     clusters = np.split(order, np.cumsum(np.bincount(number))[:-1]) if len(number) else []
-    return [cluster for cluster in clusters if len(cluster) > 1]
+    return sorted((c for c in clusters if len(c) > 1), key=lambda cluster: cluster[0])

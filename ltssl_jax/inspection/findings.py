@@ -63,8 +63,8 @@ def _copies(found) -> Iterator[Finding]:
     if near["superfluous"]:
         yield Finding(
             "warning" if near["superfluous"] > exact["superfluous"] else "note",
-            f"{near['superfluous']:,} images are copies of others, {exact['superfluous']:,} of them"
-            " with the same pixels",
+            f"{exact['superfluous']:,} images have the same pixels as another,"
+            f" {near['superfluous'] - exact['superfluous']:,} more look the same as another",
         )
 
 
@@ -96,16 +96,11 @@ def _shift(found) -> Iterator[Finding]:
         yield Finding("note", f"class frequencies of the pool: not estimable ({shift['reason']})")
         return
     distance, low, high = shift["distance"]
-    nearest = min(shift["shapes"], key=shift["shapes"].get)
-    words = {
-        "consistent": "like the labeled images",
-        "uniform": "nearer to equal",
-        "reversed": "nearer to reversed",
-    }
     yield Finding(
         "warning" if low > 0.1 else "note",
-        f"class frequencies of the pool look {words[nearest]}: {distance:.0%} of the images"
-        f" ({low:.0%} to {high:.0%}) would have to change class to match the labeled frequencies",
+        f"class frequencies of the pool: {distance:.0%} of its images ({low:.0%} to {high:.0%})"
+        " would have to change class to match the labeled frequencies (strong shifts are"
+        " understated)",
     )
 
 

@@ -1,6 +1,29 @@
-"""Everything that is found out about a data set and its split, in one pass over the images."""
+"""Everything that is found out about a data set and its split, in one pass over the images.
 
-from collections.abc import Mapping, Sequence
+The content of `inspect.json`; parts are labeled, pool (without labeled images), validation, test:
+
+data          name, class_names, split_fingerprint, notes
+totals        images of each part
+counts        images of each class whose class is known, by part
+pool_unknown, labeled_in_pool   pool images of unknown class; labeled images used unlabeled, too
+imbalance     ratio, largest, smallest: labeled images of a class that has any
+few           threshold, and the classes (numbers) with labeled images, but fewer
+absent        classes (numbers) without image, by part
+images        shape [H, W, C] for training; sizes of the files, or null
+skipped       total, by_reason, files (the first 1000)
+groups        groups on two sides: parts, groups, images; null where there are no groups
+duplicates    exact and near: clusters, images, superfluous, conflicts, between (see `overlaps`),
+              is_complete; listed: part, name and class of the images of the first 1000 clusters
+shift         reason ("" if estimated); groups (classes, labeled, pool, low, high), distance,
+              shapes, balanced_accuracy, chance, num_labeled, num_pool (see `shift.Shift`)
+frechet       reason; see `frechet.Comparison`
+cost          reason; compile_seconds, step_seconds, timed_steps, memory_bytes, steps,
+              total_seconds, devices, feed
+made_by       the command
+findings      level (problem, warning, note) and text, most important first
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,12 +67,10 @@ def look(
     facts, small = _scanned(found, progress)
     part = np.repeat(np.arange(len(PARTS)), [len(records) for records in found.values()])
     labels = np.concatenate([records.labels for records in found.values()])
-    images = _Images(found, part, source.class_names)
-    counts = overview.class_counts(found, source.num_classes)
+    images = _Images(source, split, part)
     progress("comparing images", 0, 1)
-    exact = duplicates.exact(facts.digests)
-    near = duplicates.near(facts.digests, facts.hashes, facts.thumbnails)
-    clusters = overlaps.worst_first(near, part, labels)
+    copies, clusters = _copies(facts, part, labels)
+    copies["listed"] = [images.described(cluster) for cluster in clusters[:_LISTED_CLUSTERS]]
     content = {
         "data": {
             "name": source.name,
@@ -57,49 +78,69 @@ def look(
             "split_fingerprint": split.fingerprint,
             "notes": list(source.notes),
         },
+        **_counted(found, source.num_classes, few),
+        "labeled_in_pool": int(split.is_labeled.sum()),
+        "images": {"shape": list(source.train.image_shape), "sizes": overview.sizes(headers)},
+        "skipped": overview.skipped(source.skipped),
+        "groups": overview.shared_groups(found),
+        "duplicates": copies,
+        **_comparison(small, source.num_classes, progress),
+    }
+    shown = {
+        "samples": _samples(found["labeled"], source.num_classes),
+        "copies": [images.shown(cluster, labels) for cluster in clusters[:_MOST_CLUSTERS]],
+    }
+    return content, shown
+
+
+def _counted(found: Mapping[str, Records], num_classes: int, few: int) -> dict[str, Any]:
+    counts = overview.class_counts(found, num_classes)
+    labeled = counts["labeled"]
+    return {
         "totals": {name: len(records) for name, records in found.items()},
         "counts": {name: of_part.tolist() for name, of_part in counts.items()},
         "pool_unknown": int((found["pool"].labels < 0).sum()),
-        "labeled_in_pool": int(split.is_labeled.sum()),
-        "imbalance": overview.imbalance(counts["labeled"]),
+        "imbalance": overview.imbalance(labeled),
         "few": {
             "threshold": few,
-            "classes": np.flatnonzero((counts["labeled"] > 0) & (counts["labeled"] < few)).tolist(),
+            "classes": np.flatnonzero((labeled > 0) & (labeled < few)).tolist(),
         },
         "absent": {
             name: np.flatnonzero(counts[name] == 0).tolist()
             for name in ("labeled", "validation", "test")
             if len(found[name])
         },
-        "images": {"shape": list(source.train.image_shape), "sizes": overview.sizes(headers)},
-        "skipped": overview.skipped(source.skipped),
-        "groups": overview.shared_groups(found),
-        "duplicates": {
-            "distance": duplicates.DISTANCE,
-            "correlation": duplicates.CORRELATION,
-            "exact": overlaps.summary(exact, part, labels),
-            "near": overlaps.summary(near, part, labels),
-            "listed": [images.described(cluster) for cluster in clusters[:_LISTED_CLUSTERS]],
-        },
-        **_comparison(small, source.num_classes, progress),
     }
-    samples = pictures.samples(found["labeled"].labels, source.num_classes)
-    side = min(48, max(32, source.train.image_shape[0]))
-    shown = {
-        "samples": [
-            pictures.strip(found["labeled"].read(rows), side=side) if len(rows) else ""
-            for rows in samples
-        ],
-        "copies": [images.shown(cluster, labels) for cluster in clusters[:_MOST_CLUSTERS]],
+
+
+def _copies(facts: scan.Facts, part, labels) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Returns the counts of copies, and the clusters of those that look alike, worst first."""
+    exact = duplicates.exact(facts.digests)
+    near = duplicates.near(facts.digests, facts.hashes, facts.thumbnails)
+    counted = {
+        "distance": duplicates.DISTANCE,
+        "correlation": duplicates.CORRELATION,
+        "exact": overlaps.summary(exact, part, labels),
+        "near": overlaps.summary(near, part, labels),
     }
-    return content, shown
+    return counted, overlaps.worst_first(near, part, labels)
+
+
+def _samples(labeled: Records, num_classes: int) -> list[str]:
+    side = min(48, max(32, labeled.image_shape[0]))
+    return [
+        pictures.strip(labeled.read(rows), side=side) if len(rows) else ""
+        for rows in pictures.samples(labeled.labels, num_classes)
+    ]
 
 
 class _Images:
     """The images of all parts, numbered through."""
 
-    def __init__(self, found: Mapping[str, Records], part: np.ndarray, class_names: Sequence[str]):
-        self._found, self._part, self._class_names = list(found.values()), part, class_names
+    def __init__(self, source: Source, split: Split, part: np.ndarray):
+        self._found = list(overview.parts(source, split).values())
+        self._origins = list(overview.origins(source, split).values())
+        self._class_names, self._part = source.class_names, part
         self._first = np.searchsorted(part, np.arange(len(PARTS)))
 
     def described(self, cluster: np.ndarray) -> list[dict[str, Any]]:
@@ -107,11 +148,12 @@ class _Images:
         described = []
         for i in cluster.tolist():
             records, at = self._at(i)
+            origin, positions = self._origins[self._part[i]]
             label = int(records.labels[at])
             described.append(
                 {
                     "part": PARTS[self._part[i]],
-                    "name": records.names[at] if records.names else f"[{at}]",
+                    "name": records.names[at] if records.names else f"{origin}[{positions[at]}]",
                     "class": self._class_names[label] if label >= 0 else "",
                 }
             )

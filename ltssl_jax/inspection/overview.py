@@ -12,15 +12,27 @@ from ltssl_jax.data.splits import Split
 PARTS = ("labeled", "pool", "validation", "test")
 
 
-def parts(source: Source, split: Split) -> dict[str, Records]:
-    """Returns the images of each part; the pool without those that are labeled, too."""
-    train = source.train
+def origins(source: Source, split: Split) -> dict[str, tuple[str, np.ndarray]]:
+    """Says of each part where its images come from: field of the source, and positions there.
+
+    The pool is without the images that are labeled, too.
+    """
+    if source.val is None:
+        validation = "train", split.validation
+    else:
+        validation = "val", np.arange(len(source.val))
     return {
-        "labeled": train.take(split.labeled),
-        "pool": train.take(split.unlabeled[~split.is_labeled]),
-        "validation": source.val or train.take(split.validation),
-        "test": source.test,
+        "labeled": ("train", split.labeled),
+        "pool": ("train", split.unlabeled[~split.is_labeled]),
+        "validation": validation,
+        "test": ("test", np.arange(len(source.test))),
     }
+
+
+def parts(source: Source, split: Split) -> dict[str, Records]:
+    """Returns the images of each part."""
+    where = origins(source, split)
+    return {part: getattr(source, name).take(at) for part, (name, at) in where.items()}
 
 
 def class_counts(found: Mapping[str, Records], num_classes: int) -> dict[str, np.ndarray]:

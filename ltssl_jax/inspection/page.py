@@ -9,7 +9,7 @@ import numpy as np
 
 from ltssl_jax.inspection.overview import PARTS
 
-_WIDTH, _HEIGHT, _MARGIN = 720, 240, 40
+_WIDTH, _HEIGHT, _MARGIN = 720, 240, 64
 _TO_OPEN = 60  # classes up to which their list is shown at once
 
 
@@ -59,7 +59,7 @@ def chart(counts: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     def y(count: float) -> float:
         # Half an image lies on the ground line, so that one and none can be told apart.
         share = math.log10(max(count, 0.5) / 0.5) / (decades + math.log10(2))
-        return round(_HEIGHT - _MARGIN / 2 - share * (_HEIGHT - _MARGIN), 1)
+        return round(_HEIGHT - 16 - share * (_HEIGHT - 32), 1)
 
     xs = np.linspace(_MARGIN + 8, _WIDTH - 8, len(order)).round(1)
     lines = {

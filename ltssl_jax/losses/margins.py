@@ -11,22 +11,20 @@ from ltssl_jax.core import Array
 
 
 def log_prior(class_counts: Array) -> Array:
-    """Computes the log class frequencies `log(pi + 1e-12)` of the labeled set.
+    """Computes the log class frequencies of the labeled set.
 
-    The tiny summand, that of the ACR and TRAS code, keeps a class without examples finite
-    (at -27.6) and is far below the resolution of any frequency above 0.
+    A class without examples counts as one with a single example. (The ACR and TRAS code adds 1e-12
+    to its frequency: -27.6 subtracted from a logit would make it the answer to everything.)
 
     Args:
-      class_counts: `[K]` int or float, labeled examples per class, not all 0.
+      class_counts: `[K]` int or float, labeled examples per class.
 
     Returns:
       `[K]` float32; its exponentials sum to 1.
-
-    Source: reference code of ACR and TRAS.
     """
     chex.assert_rank(class_counts, 1)
-    counts = jnp.asarray(class_counts, jnp.float32)
-    return jnp.log(counts / jnp.sum(counts) + 1e-12)
+    counts = jnp.maximum(jnp.asarray(class_counts, jnp.float32), 1.0)
+    return jnp.log(counts / jnp.sum(counts))
 
 
 def logit_adjusted_cross_entropy(

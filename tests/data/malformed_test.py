@@ -217,8 +217,18 @@ CASES = {
         dict(columns=dict(label="lable")),
         "'lable' is unknown; did you mean 'label'",
     ),
-    "asked group missing": (Manifest, None, dict(columns=dict(group="site")), "columns.group 'site' is unknown"),
-    "a column twice": (Manifest, lambda m: m.text("path,path,label\na,b,c\n"), {}, "several columns 'path'"),
+    "asked group missing": (
+        Manifest,
+        None,
+        dict(columns=dict(group="site")),
+        "columns.group 'site' is unknown",
+    ),
+    "a column twice": (
+        Manifest,
+        lambda m: m.text("path,path,label\na,b,c\n"),
+        {},
+        "several columns 'path'",
+    ),
     "too many cells": (
         Manifest,
         lambda m: m.row(4, "images/4.png,cat,train,x"),

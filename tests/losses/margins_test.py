@@ -110,10 +110,14 @@ def test_gradients_equal_the_formulas():
     np.testing.assert_allclose(ldam, 30 * (probs - ONE_HOT), atol=1e-4)
 
 
-def test_log_prior_sums_to_one_and_keeps_an_empty_class_finite():
+def test_an_empty_class_has_the_prior_of_one_example():
     log_prior = margins.log_prior(np.array([6, 0, 3]))
-    np.testing.assert_allclose(np.exp(log_prior).sum(), 1, rtol=1e-6)
-    np.testing.assert_allclose(log_prior[1], np.log(1e-12), rtol=1e-6)
+    np.testing.assert_allclose(np.exp(log_prior), [0.6, 0.1, 0.3], rtol=1e-6)
+
+
+def test_correcting_by_the_prior_does_not_make_an_empty_class_the_answer():
+    log_prior = margins.log_prior(np.array([50, 20, 5, 0]))
+    assert int(jnp.argmax(jnp.array([8.0, 0.0, 0.0, -8.0]) - log_prior)) == 0
 
 
 @pytest.mark.parametrize(

@@ -166,16 +166,6 @@ def in_memory(images: np.ndarray, labels: np.ndarray, **known: Any) -> Records:
     )
 
 
-def refuse_resize(image_size: int, image_shape: tuple[int, int, int], kind: str) -> None:
-    """Raises InputError where a source that does not resize is asked for another size."""
-    if image_size and image_shape[:2] != (image_size, image_size):
-        height, width = image_shape[:2]
-        raise InputError(
-            f"data.image_size is {image_size} but the source {kind!r} has {height}x{width} images "
-            "and does not resize; set data.image_size=0"
-        )
-
-
 def check_root(root: str, kind: str, what: str, *, field: str = "root") -> str:
     """Returns the expanded path of `root`; raises InputError where it is empty or missing."""
     if not root:

@@ -2,8 +2,9 @@
 
 A file that is met twice is used once, and never on two sides: test before validation before
 training. Only between training and pool it may be met twice, for some pools contain the labeled
-images; whether these are used without their label, too, is `data.split.overlap`. Files that cannot
-be used are left out and listed. Records are in the given order, the pool last.
+images; whether these are used without their label, too, is `data.split.overlap`. An id names one
+image, whatever its file. Files that cannot be used are left out and listed. Records are in the
+given order, the pool last.
 """
 
 import os
@@ -26,6 +27,7 @@ from ltssl_jax.data.sources.base import (
     read_classes,
 )
 
+_ELSEWHERE = "also in "
 _CLAIMS = ("test", "val", "train", "pool")  # who gets a file that several parts name
 
 
@@ -104,37 +106,46 @@ def build(
     _check_share(used, skipped, settings.max_skipped)
     make = _maker(used, settings, names, open_file, stamp)
     train, val, test = make(("train", "pool")), make(("val",)), make(("test",))
-    if train is None or train.labels.max() < 0:
+    if train is None or not _is_labeled(train).any():
         raise InputError(
             f"data set {settings.name or name!r} has no labeled training image; label some images "
             "of each class"
         )
-    notes = (*notes, *_notes(train, names, skipped))
+    notes = (*notes, *notes_on(train, names, skipped))
     return Source(settings.name or name, train, test, names, val, skipped, notes)
 
 
 def _each_once(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
-    """Drops what is met again, by name or by file; silently if training meets it in the pool."""
-    owner: dict[str, str] = {}
+    """Drops what is met again, by file or by name; training's own file in the pool silently."""
+    by_path: dict[str, Row] = {}
+    by_name: dict[str, Row] = {}
     kept, skipped = set(), []
     for part in _CLAIMS:
         for i, row in enumerate(rows):
             if row.part != part:
                 continue
-            if part in ("test", "val") and not row.label:
-                skipped.append(Skipped(row.name, part, "no label"))
-                continue
-            keys = ("name " + row.name, "path " + row.path)
-            other = next((owner[key] for key in keys if key in owner), None)
-            if other is None:
+            why = _why_not(row, by_path.get(row.path), by_name.get(row.name))
+            if why is None:
                 kept.add(i)
-                owner.update(dict.fromkeys(keys, part))
-            elif (other, part) != ("train", "pool"):
-                again = (
-                    f"a second row of this {part} image" if other == part else f"also in {other}"
-                )
-                skipped.append(Skipped(row.name, part, again))
+                by_path[row.path] = by_name[row.name] = row
+            elif why:
+                skipped.append(Skipped(row.name, part, why))
     return [row for i, row in enumerate(rows) if i in kept], skipped
+
+
+def _why_not(row: Row, same_file: Row | None, same_name: Row | None) -> str | None:
+    """Says why a row is left out; nothing if it is not, and "" if that need not be said."""
+    if row.part in ("test", "val") and not row.label:
+        return "no label"
+    other = same_file or same_name
+    if other is None:
+        return None
+    if other.part == row.part:
+        contradicts = " with another class" if other.label != row.label else ""
+        return f"a second row of this {row.part} image{contradicts}"
+    if not same_file:
+        return f"it has the id of another file in {other.part}"
+    return "" if (other.part, row.part) == ("train", "pool") else f"{_ELSEWHERE}{other.part}"
 
 
 def _class_names(rows, settings, class_names) -> tuple[str, ...]:
@@ -160,7 +171,7 @@ def _check_classes(rows: Sequence[Row], class_names: tuple[str, ...]) -> None:
 
 def _check_share(used, skipped: Sequence[Skipped], allowed: float) -> None:
     for part in PARTS:
-        lost = [s for s in skipped if s.part == part and not s.reason.startswith("also in ")]
+        lost = [s for s in skipped if s.part == part and not s.reason.startswith(_ELSEWHERE)]
         total = len(lost) + sum(row.part == part for row, _ in used)
         if len(lost) > allowed * total:
             raise InputError(
@@ -220,9 +231,9 @@ def _size(used, image_size: int) -> tuple[int, int]:
     return first.height, first.width
 
 
-def _notes(train: Records, class_names, skipped: Sequence[Skipped]) -> list[str]:
-    is_labeled = train.labels >= 0 if train.is_pool is None else ~train.is_pool
-    counts = np.bincount(train.labels[is_labeled], minlength=len(class_names))
+def notes_on(train: Records, class_names: Sequence[str], skipped: Sequence[Skipped]) -> list[str]:
+    """Says which classes nothing teaches, and how much is left out."""
+    counts = np.bincount(train.labels[_is_labeled(train)], minlength=len(class_names))
     empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
     notes = []
     if empty:
@@ -233,6 +244,10 @@ def _notes(train: Records, class_names, skipped: Sequence[Skipped]) -> list[str]
     if skipped:
         notes.append(f"{len(skipped):,} images are left out: {_tally(skipped)}")
     return notes
+
+
+def _is_labeled(train: Records) -> np.ndarray:
+    return train.labels >= 0 if train.is_pool is None else ~train.is_pool
 
 
 def _tally(skipped: Sequence[Skipped]) -> str:

@@ -67,14 +67,14 @@ def test_an_image_met_twice_is_used_once_and_on_one_side(row):
         row("x", "test", "cat", name="a"),
         row("f", "train", "dog"),
     ]
-    source = build(rows, max_skipped=0.5)
+    source = build(rows, max_skipped=0.7)
     assert source.test.names == ("c", "a") and source.val.names == ("d",)
     assert source.train.names == ("b", "f", "e")
     assert source.skipped == (
-        Skipped("a", "train", "also in test"),
-        Skipped("b", "train", "a second row of this train image"),
+        Skipped("a", "train", "it has the id of another file in test"),
+        Skipped("b", "train", "a second row of this train image with another class"),
         Skipped("c", "train", "also in test"),
-        Skipped("a", "pool", "also in test"),
+        Skipped("a", "pool", "it has the id of another file in test"),
         Skipped("d", "pool", "also in val"),
         Skipped("other name", "pool", "a second row of this pool image"),
     )
