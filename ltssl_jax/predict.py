@@ -160,7 +160,6 @@ def main(argv: Sequence[str]) -> None:
 
 def parsed(argv: Sequence[str]) -> list[str]:
     """Returns the arguments that are no flags, of which there must be two; a mistake is an exit."""
-    FLAGS.set_gnu_getopt()  # flags may stand behind the paths
     try:
         arguments = FLAGS(argv)[1:]
     except flags.Error as error:

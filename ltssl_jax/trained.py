@@ -1,10 +1,11 @@
 """Reads a trained network back from its run directory, without the data it was trained on."""
 
+import contextlib
 import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,14 +277,19 @@ def _step_of(store: CheckpointStore, path: pathlib.Path, which: str | int) -> tu
 
 def _praise(path: pathlib.Path, step: int) -> str:
     """Says on which images a checkpoint is the best, and how good it is there."""
-    try:
-        lines = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "the best"
-    for line in reversed([line for line in lines if '"evaluation"' in line]):
-        record = json.loads(line)
+    for record in _evaluations(path):
         if record["step"] == step:
             on = "validation" if "validation/balanced_accuracy" in record else "test"
             value = record[f"{on}/balanced_accuracy"]
             return f"the best on {on} (balanced accuracy {100 * value:.1f} %)"
     return "the best"
+
+
+def _evaluations(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Yields what `metrics.jsonl` says of evaluations; a line may be cut off by a crash."""
+    with contextlib.suppress(OSError):
+        for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if record["kind"] == "evaluation":
+                    yield record

@@ -21,8 +21,8 @@ class Comparison(NamedTuple):
     """Distances in units of the pool's total variance, each between `num_images` and as many.
 
     Attributes:
-      distance: between labeled images and pool.
-      low, high: its bootstrap interval (95 %), corrected for what resampling adds.
+      distance: between labeled images and pool; like the yardstick, with what chance adds.
+      low, high: its bootstrap interval (95 %).
       yardstick: mean between random halves of the pool.
       yardstick_high: what 95 % of these stay below.
       num_images: of each set.
@@ -54,9 +54,10 @@ def compare(labeled: np.ndarray, pool: np.ndarray, *, seed: int = 0) -> Comparis
     )
     halves = (rng.permutation(pool)[: 2 * size] for _ in range(_HALVINGS))
     chance = np.array([squared_distance(half[:size], half[size:]) for half in halves])
-    # Resampling adds distance, as sampling did: the interval is turned round the estimate.
-    low, high = 2 * distance - np.quantile(drawn, (0.975, 0.025))
-    values = (distance, max(low, 0.0), max(high, 0.0), chance.mean(), np.quantile(chance, 0.95))
+    # Resampling adds to the distance, as sampling did, so only the spread of the replicates counts.
+    width = 1.96 * drawn.std()
+    values = (distance, max(distance - width, 0.0), distance + width)
+    values += (chance.mean(), np.quantile(chance, 0.95))
     return Comparison(*(float(value) / scale for value in values), size)
 
 

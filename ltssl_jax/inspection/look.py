@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ltssl_jax.data.sources.base import Progress, Records, Source
 from ltssl_jax.data.splits import Split
@@ -206,24 +207,24 @@ def _drawn(size: int, most: int) -> np.ndarray:
 
 def _comparison(small, num_classes: int, progress: Progress) -> dict[str, Any]:
     """Compares labeled images and pool by features."""
-    from threadpoolctl import threadpool_limits
-
     (labeled, labels), (pool, _) = small["labeled"], small["pool"]
     if not len(labeled) or not len(pool):
         reason = {"reason": "the pool has no images beside the labeled ones"}
         return {"shift": reason, "frechet": reason}
     progress("computing features", 0, 1)
+    labeled, pool = _features(labeled, pool)
+    progress("estimating the class frequencies of the pool", 0, 1)
+    return {
+        "shift": _shift(labeled, labels, pool, num_classes),
+        "frechet": _frechet(labeled, pool),
+    }
+
+
+@threadpool_limits.wrap(limits=1)  # see `shift.estimate`
+def _features(labeled: np.ndarray, pool: np.ndarray) -> list[np.ndarray]:
     both = np.concatenate([labeled, pool])
-    # Two threads of BLAS on small matrices wait for each other, up to fifty times as long as one
-    # takes where another program uses a core; features and replicates have threads of their own.
-    with threadpool_limits(1):
-        vectors = features.extract(both, features.learn(both))
-        labeled, pool = np.split(probe.project(vectors, _DIMENSIONS), [len(labeled)])
-        progress("estimating the class frequencies of the pool", 0, 1)
-        return {
-            "shift": _shift(labeled, labels, pool, num_classes),
-            "frechet": _frechet(labeled, pool),
-        }
+    vectors = features.extract(both, features.learn(both))
+    return np.split(probe.project(vectors, _DIMENSIONS), [len(labeled)])
 
 
 def _shift(labeled, labels, pool, num_classes: int) -> dict[str, Any]:

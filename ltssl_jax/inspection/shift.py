@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ltssl_jax.inspection import probe
 
@@ -57,6 +58,9 @@ class NotEstimable(Exception):
     """There is too little to estimate from; the text says what."""
 
 
+# Two threads of BLAS on small matrices wait for each other, up to fifty times as long as one takes
+# where another program uses a core. The replicates have threads of their own.
+@threadpool_limits.wrap(limits=1)
 def estimate(
     labeled: np.ndarray, labels: np.ndarray, pool: np.ndarray, *, num_classes: int, seed: int = 0
 ) -> Shift:

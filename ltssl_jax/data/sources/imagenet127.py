@@ -11,7 +11,7 @@ of any size; or it is where TensorFlow Datasets keeps `imagenet_resized`, in the
 
 Source: Huh, Agrawal, Efros, "What makes ImageNet good for transfer learning?", arXiv:1608.08614;
 long-tailed, semi-supervised: Wei et al., CReST, arXiv:2102.09559; at 32 and 64 pixels: Fan et al.,
-CoSSL, arXiv:2112.04564.
+CoSSL, arXiv:2112.04564. WordNet 3.0, copyright 2006 by Princeton University, under its licence.
 """
 
 import dataclasses
