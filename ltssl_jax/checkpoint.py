@@ -28,9 +28,18 @@ class CheckpointStore:
 
     Attributes:
       identity: the card of this experiment: plain JSON values, nested.
+
+    Args:
+      is_reader: leave the directory alone, in which a run may be saving at this moment.
     """
 
-    def __init__(self, directory: str | pathlib.Path, identity: Mapping[str, Any]):
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        identity: Mapping[str, Any],
+        *,
+        is_reader: bool = False,
+    ):
         self.identity = json.loads(json.dumps(identity))  # as a checkpoint gives it back
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
 
@@ -59,6 +68,7 @@ class CheckpointStore:
                 best_mode="max",
                 preservation_policy=keep,
                 cleanup_tmp_directories=True,
+                read_only=is_reader,  # which overrules the line before
             ),
         )
 

@@ -237,7 +237,7 @@ def _restored(
 ) -> tuple[TrainState, str]:
     """Returns the checkpoint that is asked for, and why it is this one."""
     try:
-        with CheckpointStore(path / "checkpoints", identity) as store:
+        with CheckpointStore(path / "checkpoints", identity, is_reader=True) as store:
             step, why = _step_of(store, path, which)
             state = store.restore_or(like, step)
         if jax.tree.map(np.shape, state) != jax.tree.map(np.shape, like):

@@ -1,8 +1,10 @@
 """From what a user says about images to a data set and its split."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from ltssl_jax.data import holdout, protocols, sources
 from ltssl_jax.data.sources import Source
@@ -36,4 +38,18 @@ def opened(
     cut, notes = protocols.cut(
         found.train, num_classes=found.num_classes, dataset=source["name"] or found.name, **split
     )
-    return dataclasses.replace(found, notes=found.notes + notes), cut
+    notes = (*found.notes, *notes, *_shared_groups(found))
+    return dataclasses.replace(found, notes=notes), cut
+
+
+def _shared_groups(source: Source) -> Iterator[str]:
+    """Says where a given part shares groups with the training images: its numbers flatter."""
+    for part, records in (("test", source.test), ("val", source.val)):
+        if records is None or records.groups is None or source.train.groups is None:
+            continue
+        is_shared = np.isin(source.train.groups, records.groups[records.groups >= 0])
+        if is_shared.any():
+            yield (
+                f"{is_shared.sum():,} training images share a group with {part} images, which makes"
+                f" numbers on {part} too good; python -m ltssl_jax.inspect says which"
+            )

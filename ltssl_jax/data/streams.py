@@ -22,7 +22,6 @@ from ltssl_jax.data.sources import folder, images, manifest, pixels, tables
 from ltssl_jax.data.sources.base import Skipped, printable
 from ltssl_jax.data.sources.images import Policy
 
-_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json")
 _ARRAYS = ("images", "pool_images")  # names in a .npz file
 _AHEAD = 2  # batches that are decoded while one is predicted
 _BLOCK = 16  # images that a thread decodes before it takes others
@@ -68,7 +67,7 @@ def opened(path: str, *, columns: Mapping[str, str], image_root: str = "") -> In
     ending = os.path.splitext(path)[1].lower()
     if ending in (".npy", ".npz"):
         return _of_array(path)
-    if ending in _TABLES:
+    if ending in tables.ENDINGS:
         return _of_table(path, columns, image_root)
     return Input(1, lambda: iter([Item(printable(path), path)]))
 
@@ -132,9 +131,9 @@ def _of_table(path: str, columns: Mapping[str, str], image_root: str) -> Input:
     home = os.path.abspath(image_root or os.path.dirname(path))
 
     def items() -> Iterator[Item | Skipped]:
-        files = manifest._Files(home)
+        files = manifest.Files(home)
         for place, (cell, id_) in table.rows(asked):
-            name = manifest._clean(id_) or files.name(cell) or f"{table.unit} {place}"
+            name = manifest.clean(id_) or files.name(cell) or f"{table.unit} {place}"
             file, reason = files.find(cell)
             yield Skipped(name, "pool", reason) if reason else Item(name, file)
 

@@ -61,6 +61,16 @@ def test_labeled_images_join_the_pool_if_asked(tree):
     assert len(split.unlabeled) == 28 + 20 and split.is_labeled.sum() == 28
 
 
+def test_groups_on_both_sides_are_noted(tree):
+    source, _ = opened(tree, test_fraction=0.3)
+    assert not any("share a group with test" in note for note in source.notes)
+    (tree / "test.csv").write_text("path,label,group\nimages/59.png,a,site3\nimages/58.png,b,\n")
+    source, _ = opened(tree, test=str(tree / "test.csv"))
+    assert any(
+        note.startswith("4 training images share a group with test") for note in source.notes
+    )
+
+
 def test_without_test_images_the_remedy_is_said(tree):
     with pytest.raises(InputError, match="data.source.test_fraction=0.2"):
         opened(tree)

@@ -52,7 +52,7 @@ def load(settings: Settings) -> Source:
       InputError: a table is missing or unusable, or see `listing.build`.
     """
     root = check_root(settings.root, "manifest", "a table of image files: CSV, Parquet or JSON")
-    files = _Files(_image_root(settings) or os.path.dirname(root))
+    files = Files(_image_root(settings) or os.path.dirname(root))
     table, skipped = open_table(root), []
     columns = _columns(table, "train", settings.columns)
     asked = {**settings.columns, "label": columns["label"]}  # "*" means the same everywhere
@@ -76,7 +76,7 @@ def _image_root(settings: Settings) -> str:
 
 
 def _further(
-    part: str, settings: Settings, asked, files: "_Files", skipped
+    part: str, settings: Settings, asked, files: "Files", skipped
 ) -> Iterator[listing.Row]:
     """Yields the rows of `data.source.val`, `test` or `pool`."""
     path = check_root(getattr(settings, part), "manifest", f"a table of {part} images", field=part)
@@ -88,7 +88,7 @@ def _further(
         yield from _rows(table, part, _columns(table, part, asked), files, skipped)
 
 
-def _directory(directory: str, files: "_Files", skipped) -> Iterator[listing.Row]:
+def _directory(directory: str, files: "Files", skipped) -> Iterator[listing.Row]:
     path = ""
     for path in folder.files(directory, "pool", skipped):
         yield listing.Row(path, files.name(path[len(os.path.join(directory, "")) :]), "pool")
@@ -139,14 +139,14 @@ def _no_column(table: Table, role: str, name: str) -> InputError:
 
 
 def _rows(
-    table: Table, part: str, columns: Columns, files: "_Files", skipped: list[Skipped]
+    table: Table, part: str, columns: Columns, files: "Files", skipped: list[Skipped]
 ) -> Iterator[listing.Row]:
     """Yields the rows of a table that name an image; the others join `skipped`."""
     id_, group, split = (next(iter(columns[role]), None) for role in ("id", "group", "split"))
     has_split, class_names = part == "train" and split is not None, columns["label"]
     wanted = [*columns["path"], id_, group, split, *class_names]
     for place, (cell, id_cell, group_cell, split_cell, *cells) in table.rows(wanted):
-        name = _clean(id_cell) or files.name(cell) or f"{table.unit} {place}"
+        name = clean(id_cell) or files.name(cell) or f"{table.unit} {place}"
         try:
             side = _side(split_cell) if has_split else part
             classes = _classes(class_names, cells)
@@ -159,10 +159,10 @@ def _rows(
             skipped.append(Skipped(name, side, reason))
         else:
             label = sys.intern("".join(classes))
-            yield listing.Row(path, name, side, label, sys.intern(_clean(group_cell)))
+            yield listing.Row(path, name, side, label, sys.intern(clean(group_cell)))
 
 
-def _clean(cell: str) -> str:
+def clean(cell: str) -> str:
     cell = cell.strip()
     if cell.endswith(".0") and cell[:-2].isdecimal():
         return cell[:-2]  # a column of whole numbers with gaps is written like this
@@ -170,7 +170,7 @@ def _clean(cell: str) -> str:
 
 
 def _side(cell: str) -> str:
-    side = _SPLITS.get(_clean(cell).lower())
+    side = _SPLITS.get(clean(cell).lower())
     if side is None:
         raise InputError.unknown("split", cell, filter(None, _SPLITS))
     return side
@@ -180,18 +180,18 @@ def _classes(names: Sequence[str], cells: Sequence[str]) -> list[str]:
     """Returns the classes that a row names, by one column or by one column per class."""
     if len(names) > 1:
         return [name for name, cell in zip(names, cells, strict=True) if _is_one(name, cell)]
-    labels = [_clean(label) for cell in cells for label in cell.split(SEPARATOR)]
+    labels = [clean(label) for cell in cells for label in cell.split(SEPARATOR)]
     return [label for label in labels if label]
 
 
 def _is_one(name: str, cell: str) -> bool:
-    bit = _BITS.get(_clean(cell).lower())
+    bit = _BITS.get(clean(cell).lower())
     if bit is None:
         raise InputError(f"column {name!r} holds {cell!r}; one column per class needs 0 or 1")
     return bit
 
 
-class _Files:
+class Files:
     """Finds the files that the cells of a table name.
 
     Args:
@@ -206,9 +206,9 @@ class _Files:
         self._extensions = frozenset(Image.registered_extensions())
         self._listed: dict[str, dict[str, list[str]]] = {}
 
-    def at(self, base: str) -> "_Files":
+    def at(self, base: str) -> "Files":
         """Returns the same for a table whose paths are relative to `base`."""
-        return _Files(self._home, base)
+        return Files(self._home, base)
 
     def name(self, cell: str) -> str:
         """Returns what reports call a file: the path as written, seen from `home`."""

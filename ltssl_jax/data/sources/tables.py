@@ -22,6 +22,7 @@ from ltssl_jax.core import InputError
 
 SEPARATOR = "\x1f"  # between several categories of one image, in `label`: no name contains it
 
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json")
 Rows = Iterator[tuple[int, Sequence[str]]]
 
 
@@ -65,8 +66,7 @@ def open_table(path: str) -> Table:
     Raises:
       InputError: the ending is unknown, or the file is not what it says.
     """
-    readers = {".parquet": _parquet, ".pq": _parquet, ".json": _coco}
-    readers |= dict.fromkeys((".csv", ".tsv", ".txt"), _csv)
+    readers = dict(zip(ENDINGS, (_csv, _csv, _csv, _parquet, _parquet, _coco), strict=True))
     ending = os.path.splitext(path)[1].lower()
     if ending not in readers or not os.path.isfile(path):
         raise InputError(
