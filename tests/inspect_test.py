@@ -141,6 +141,14 @@ def test_groups_on_two_sides():
     assert overview.shared_groups({"validation": found["validation"]}) is None
 
 
+def test_labeled_images_in_the_pool_are_no_copies(tmp_path):
+    config = small.config({"data.split.overlap": True})
+    found = inspect.inspect(config, tmp_path, cost_seconds=0, is_quiet=True)
+    assert found["labeled_in_pool"] == 201 and found["totals"]["labeled"] == 201
+    assert found["totals"]["pool"] == 1096
+    assert found["duplicates"]["exact"]["clusters"] == 0
+
+
 def test_an_unusable_directory(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="--out .*file.*choose another"):

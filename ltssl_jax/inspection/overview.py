@@ -61,7 +61,8 @@ def shared_groups(found: Mapping[str, Records]) -> list[dict[str, Any]] | None:
     shared = []
     for a in set(groups) & {"labeled", "pool"}:
         for b in set(groups) & {"validation", "test"}:
-            both = np.intersect1d(groups[a][groups[a] >= 0], groups[b][groups[b] >= 0])
+            both = np.intersect1d(groups[a], groups[b])
+            both = both[both >= 0]
             images = int(np.isin(groups[b], both).sum())
             if images:
                 shared.append({"parts": [a, b], "groups": len(both), "images": images})

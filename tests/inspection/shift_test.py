@@ -68,6 +68,18 @@ def test_many_classes_are_estimated_in_groups_of_like_frequency():
     assert all(a.min() >= b.max() for a, b in zip(sizes[:-1], sizes[1:], strict=True))
 
 
+def test_an_overconfident_probe_is_calibrated():
+    def heavy_tailed(counts, seed):
+        features, labels = gaussians(counts, seed=seed, distance=1.5)
+        rng = np.random.default_rng(seed + 10)
+        return features * rng.pareto(1.5, (len(labels), 1)).astype(np.float32), labels
+
+    labeled, labels = heavy_tailed([200, 100, 50, 25], seed=0)
+    pool, _ = heavy_tailed(SHIFTS["uniform"], seed=1)
+    found = shift.estimate(labeled, labels, pool, num_classes=4)
+    np.testing.assert_allclose(found.pool, 0.25, atol=0.1)
+
+
 @pytest.mark.parametrize(
     ("counts", "pool", "why"),
     [
@@ -124,6 +136,7 @@ def test_probe_is_the_predictive_density():
     )
     difference = probe.log_likelihoods(found, x) - expected
     np.testing.assert_allclose(difference - difference[:, :1], 0, atol=1e-3)
+    assert np.all(found.variance[2].max() > found.variance[0].max() + 0.1)
     # The fewer images, the wider the class; without any it is as wide as all means lie apart.
     assert np.all(found.variance[0] <= found.variance[3] + 1e-6)
     assert np.all(found.variance[3] <= found.variance[1] + 1e-6)

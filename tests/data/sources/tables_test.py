@@ -197,7 +197,7 @@ BAD_FILES = {
         "several of its images have the id 'u1'",
     ),
     "images empty": ("a.json", traps(images=[], annotations=[]), "has no rows"),
-    "spreadsheet": ("a.xlsx", "PK", "a.xlsx is no table; give a file that ends in .parquet, .pq"),
+    "spreadsheet": ("a.xlsx", "PK", "a.xlsx is no table; give a file that ends in .csv, .tsv"),
     "pickle": ("a.pkl", b"\x80\x04N.", "a.pkl is no table"),
     "no ending": ("labels", "path,label\n", "labels is no table"),
 }
