@@ -1,6 +1,8 @@
 """Eight fake devices, cheap compilation, strict ranks, an empty cache; before jax is imported."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -15,4 +17,5 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What is found out about data is kept between runs; no test may find what another one left.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ltssl_jax_")
+os.environ["XDG_CACHE_HOME"] = _CACHE = tempfile.mkdtemp(prefix="ltssl_jax_")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)

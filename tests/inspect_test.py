@@ -103,6 +103,9 @@ def test_a_tree_with_broken_files(broken, tmp_path):
     assert found["totals"] == {"labeled": 13, "pool": 6, "validation": 0, "test": 6}
     assert found["skipped"]["total"] == 16 and len(found["skipped"]["files"]) == 16
     assert {one["count"] for one in found["skipped"]["by_reason"]} == {8}
+    assert sum(one["count"] for one in found["images"]["sizes"]["most_common"]) == sum(
+        found["totals"].values()
+    )
     exact = found["duplicates"]["exact"]
     assert exact["between"] == {"labeled/test": 1, "pool/test": 1} and exact["conflicts"] == 1
     first = found["duplicates"]["listed"][0]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ltssl_jax.data.sources.base import ELSEWHERE
 from ltssl_jax.inspection import overlaps
 
 LEVELS = ("problem", "warning", "note")
@@ -18,7 +19,7 @@ class Finding(NamedTuple):
 
 def findings(found: Mapping[str, Any]) -> list[Finding]:
     """Reads the content of `inspect.json`, all but the findings themselves."""
-    makers = (_copies, _groups, _skipped, _classes, _shift, _distance, _notes)
+    makers = (_copies, _groups, _skipped, _named_twice, _classes, _shift, _distance, _notes)
     every = [finding for make in makers for finding in make(found)]
     return sorted(every, key=lambda finding: LEVELS.index(finding.level))
 
@@ -61,10 +62,11 @@ def _copies(found) -> Iterator[Finding]:
             "warning", f"{exact['conflicts']:,} images occur with the same pixels and two classes"
         )
     if near["superfluous"]:
+        same, more = exact["superfluous"], near["superfluous"] - exact["superfluous"]
         yield Finding(
-            "warning" if near["superfluous"] > exact["superfluous"] else "note",
-            f"{exact['superfluous']:,} images have the same pixels as another,"
-            f" {near['superfluous'] - exact['superfluous']:,} more look the same as another",
+            "warning" if more else "note",
+            f"{near['superfluous']:,} images look the same as another of their part or of another,"
+            f" {same:,} of them pixel by pixel",
         )
 
 
@@ -79,15 +81,28 @@ def _groups(found) -> Iterator[Finding]:
 
 
 def _skipped(found) -> Iterator[Finding]:
-    total = found["skipped"]["total"]
+    total, reasons = _left_out(found, is_elsewhere=False)
     if total:
-        everything = total + sum(found["totals"].values())
-        reasons = ", ".join(
-            f"{one['count']:,} x {one['reason']} ({one['part']})"
-            for one in found["skipped"]["by_reason"][:3]
-        )
-        level = "problem" if total > _MUCH * everything else "warning"
+        is_much = total > _MUCH * (total + sum(found["totals"].values()))
+        level = "problem" if is_much else "warning"
         yield Finding(level, f"{total:,} files cannot be used: {reasons}")
+
+
+def _named_twice(found) -> Iterator[Finding]:
+    total, reasons = _left_out(found, is_elsewhere=True)
+    if total:
+        yield Finding("note", f"{total:,} images are in two parts and used in one: {reasons}")
+
+
+def _left_out(found, *, is_elsewhere: bool) -> tuple[int, str]:
+    """Counts images that are left out, because they are used elsewhere or for other reasons."""
+    chosen = [
+        one
+        for one in found["skipped"]["by_reason"]
+        if one["reason"].startswith(ELSEWHERE) == is_elsewhere
+    ]
+    words = [f"{one['count']:,} x {one['reason']} ({one['part']})" for one in chosen[:3]]
+    return sum(one["count"] for one in chosen), ", ".join(words)
 
 
 def _shift(found) -> Iterator[Finding]:

@@ -51,7 +51,7 @@ _LISTED_CLUSTERS = 1000  # of copies, in the JSON file
 
 
 def look(
-    source: Source, split: Split, *, few: int, progress: Progress, headers: np.ndarray | None = None
+    source: Source, split: Split, *, few: int, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Inspects a data set.
 
@@ -59,7 +59,6 @@ def look(
       source, split: what is inspected.
       few: a class with fewer labeled images is named.
       progress: called with (what is done, how much of it, out of how much).
-      headers: `[n, 3]` width, height and channels of the files, where there are files.
 
     Returns:
       What `inspect.json` holds about the data, and the pictures for `page.render`.
@@ -81,7 +80,10 @@ def look(
         },
         **_counted(found, source.num_classes, few),
         "labeled_in_pool": int(split.is_labeled.sum()),
-        "images": {"shape": list(source.train.image_shape), "sizes": overview.sizes(headers)},
+        "images": {
+            "shape": list(source.train.image_shape),
+            "sizes": overview.sizes(_headers(source)),
+        },
         "skipped": overview.skipped(source.skipped),
         "groups": overview.shared_groups(found),
         "duplicates": copies,
@@ -92,6 +94,12 @@ def look(
         "copies": [images.shown(cluster, labels) for cluster in clusters[:_MOST_CLUSTERS]],
     }
     return content, shown
+
+
+def _headers(source: Source) -> np.ndarray | None:
+    parts = (source.train, source.val, source.test)
+    known = [part.headers for part in parts if part is not None and part.headers is not None]
+    return np.concatenate(known) if known else None
 
 
 def _counted(found: Mapping[str, Records], num_classes: int, few: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import ltssl_jax
 from ltssl_jax.core import TrainState
 from ltssl_jax.data.sources import Source
+from ltssl_jax.data.sources.base import tally
 from ltssl_jax.data.splits import Split
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -63,6 +64,9 @@ def introduction(
         f" {len(split.unlabeled):,} unlabeled ({int(split.is_labeled.sum()):,} of them labeled,"
         f" too), {len(source.val or split.validation):,} validation, {len(source.test):,} test"
     )
+    if source.skipped:
+        reasons = tally(s.reason for s in source.skipped)
+        yield f"left out: {len(source.skipped):,} images, see skipped.csv: {reasons}"
     for note in source.notes:
         yield f"note: {note}"
     num_parameters = sum(np.size(x) for x in jax.tree.leaves(state.params))

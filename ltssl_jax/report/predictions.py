@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import Skipped
+from ltssl_jax.data.sources.base import tally
 
 COLUMNS = ("id", "class", "probability", "runner_up", "runner_up_probability")
 SHOWN = 10  # classes in the table for the terminal
@@ -140,10 +141,7 @@ class Tally:
 
     def why(self) -> str:
         """Says for which reasons images were skipped."""
-        reasons = self._reasons.most_common(4)
-        more = len(self._reasons) - len(reasons)
-        text = ", ".join(f"{count:,} x {reason}" for reason, count in reasons)
-        return text + (f", {more} other reasons" if more else "")
+        return tally(self._reasons.elements())
 
     def table(self) -> Table:
         """Shows the classes that were predicted, the most frequent first."""

@@ -40,17 +40,21 @@ def bar(console: Console) -> Progress:
 
 def _lines(console: Console) -> Report:
     """Prints a line every few seconds; work that is done sooner prints nothing."""
-    began: dict[str, float] = {}
+    began: dict[
+        str, tuple[float, int]
+    ] = {}  # when each work was first heard of, and how far it was
     last = time.monotonic()
 
     def report(what: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
-        began.setdefault(what, last)
-        if done and now - last >= SECONDS_BETWEEN_LINES:
-            left = (now - began[what]) / done * (total - done)
-            left = datetime.timedelta(seconds=round(left))
-            console.print(f"{what}: {done:,} of {total:,}, {left} left")
+        start, first = began.setdefault(what, (now, done))
+        if now - last >= SECONDS_BETWEEN_LINES:
+            left = ""
+            if done > first:
+                seconds = (now - start) / (done - first) * (total - done)
+                left = f", {datetime.timedelta(seconds=round(seconds))} left"
+            console.print(f"{what}: {done:,} of {total:,}{left}")
             last = now
 
     return report

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ltssl_jax.data.sources import Skipped
 from ltssl_jax.inspection import findings, overview, page, pictures
 
 HOSTILE = "<script>alert('x')</script>\"' onerror=alert(1) {{ 271*271 }} ünï"
@@ -128,6 +129,14 @@ def test_shift_and_cost_are_shown():
     assert "b, c, d and 1 more" in text and "32 MiB" in text and "2.0 hours" in text
     assert "5.0 times that of random halves" in text and "a diagnostic, no verdict" in text
     assert "40% of its images (30% to 50%)" in text
+
+
+def test_images_of_the_pool_that_test_are_no_problem():
+    found = content(
+        ["a", "b"], skipped=overview.skipped([Skipped("x", "pool", "also in test")] * 90)
+    )
+    (one,) = [f for f in findings.findings(found) if "two parts" in f.text]
+    assert one.level == "note" and one.text.startswith("90 images")
 
 
 def test_problems_come_first():

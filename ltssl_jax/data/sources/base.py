@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ PARTS = ("train", "val", "test", "pool")
 COLUMNS = {name: name for name in ("path", "label", "split", "group", "id")}
 CHECKS = ("decode", "header")
 RESIZES = ("crop", "stretch", "pad")
+ELSEWHERE = "also in "  # begins the reason of a row that is used, but in another part
 
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, out of how much
 
@@ -25,6 +27,13 @@ class Skipped(NamedTuple):
     name: str
     part: str
     reason: str
+
+
+def tally(reasons: Iterable[str], most: int = 4) -> str:
+    """Counts reasons, the most frequent first: "12 x the file is empty, 1 x no label"."""
+    counts = Counter(reasons)
+    parts = [f"{count:,} x {reason}" for reason, count in counts.most_common(most)]
+    return ", ".join(parts + [f"{len(counts) - most} other reasons"] * (len(counts) > most))
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Records:
         a source; -1 for an image that is alone. None where nothing is known.
       is_pool: `[N]` bool, for the unlabeled pool whatever is known of the class. None: nobody said.
       digest: identifies the pixels, for what is kept on disk about them; empty: keep nothing.
+      headers: `[N, 3]` int32, width, height and channels of the files; None where there are none.
     """
 
     labels: np.ndarray
@@ -49,6 +59,7 @@ class Records:
     groups: np.ndarray | None = None
     is_pool: np.ndarray | None = None
     digest: str = ""
+    headers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,6 +74,7 @@ class Records:
             names=self.names and tuple(self.names[i] for i in positions),
             groups=None if self.groups is None else self.groups[positions],
             is_pool=None if self.is_pool is None else self.is_pool[positions],
+            headers=None if self.headers is None else self.headers[positions],
             digest=self.digest and f"{self.digest} {hash_of(positions.tobytes())}",
         )
 

@@ -8,7 +8,6 @@ given order, the pool last.
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import images
 from ltssl_jax.data.sources.base import (
     CHECKS,
+    ELSEWHERE,
     PARTS,
     Records,
     Settings,
@@ -25,9 +25,9 @@ from ltssl_jax.data.sources.base import (
     Source,
     hash_of,
     read_classes,
+    tally,
 )
 
-_ELSEWHERE = "also in "
 _CLAIMS = ("test", "val", "train", "pool")  # who gets a file that several parts name
 
 
@@ -111,7 +111,7 @@ def build(
             f"data set {settings.name or name!r} has no labeled training image; label some images "
             "of each class"
         )
-    notes = (*notes, *notes_on(train, names, skipped))
+    notes = (*notes, *notes_on(train, names))
     return Source(settings.name or name, train, test, names, val, skipped, notes)
 
 
@@ -145,7 +145,7 @@ def _why_not(row: Row, same_file: Row | None, same_name: Row | None) -> str | No
         return f"a second row of this {row.part} image{contradicts}"
     if not same_file:
         return f"it has the id of another file in {other.part}"
-    return "" if (other.part, row.part) == ("train", "pool") else f"{_ELSEWHERE}{other.part}"
+    return "" if (other.part, row.part) == ("train", "pool") else f"{ELSEWHERE}{other.part}"
 
 
 def _class_names(rows, settings, class_names) -> tuple[str, ...]:
@@ -171,11 +171,12 @@ def _check_classes(rows: Sequence[Row], class_names: tuple[str, ...]) -> None:
 
 def _check_share(used, skipped: Sequence[Skipped], allowed: float) -> None:
     for part in PARTS:
-        lost = [s for s in skipped if s.part == part and not s.reason.startswith(_ELSEWHERE)]
+        lost = [s for s in skipped if s.part == part and not s.reason.startswith(ELSEWHERE)]
         total = len(lost) + sum(row.part == part for row, _ in used)
         if len(lost) > allowed * total:
+            reasons = tally(s.reason for s in lost)
             raise InputError(
-                f"{len(lost):,} of {total:,} {part} images cannot be used ({_tally(lost)}; first: "
+                f"{len(lost):,} of {total:,} {part} images cannot be used ({reasons}; first: "
                 f"{lost[0].name}), more than data.source.max_skipped={allowed}; correct them, or "
                 "raise it to train without them; `python -m ltssl_jax.inspect` lists them all"
             )
@@ -192,7 +193,11 @@ def _maker(used, settings, class_names, open_file, stamp):
     num_threads = images.threads(seen[0].width, seen[0].height) if seen else 1
 
     def make(parts: tuple[str, ...]) -> Records | None:
-        rows = [row for row, _ in used if row.part in parts]
+        rows, headers = [], []
+        for row, fact in used:
+            if row.part in parts:
+                rows.append(row)
+                headers.append(fact)
         if not rows:
             return None
         labels = np.array([number.get(row.label, -1) for row in rows], np.int32)
@@ -208,6 +213,7 @@ def _maker(used, settings, class_names, open_file, stamp):
             names=tuple(row.name for row in rows),
             groups=np.array([groups.get(r.group, -1) for r in rows]) if is_grouped else None,
             is_pool=is_pool[order] if is_pool.any() else None,
+            headers=np.array(headers, np.int32)[order],
             digest=hash_of(
                 repr([(path, stamp(path)) for path in paths]).encode(), repr(policy).encode()
             ),
@@ -231,30 +237,20 @@ def _size(used, image_size: int) -> tuple[int, int]:
     return first.height, first.width
 
 
-def notes_on(train: Records, class_names: Sequence[str], skipped: Sequence[Skipped]) -> list[str]:
-    """Says which classes nothing teaches, and how much is left out."""
+def notes_on(train: Records, class_names: Sequence[str]) -> list[str]:
+    """Says which classes nothing teaches."""
     counts = np.bincount(train.labels[_is_labeled(train)], minlength=len(class_names))
     empty = [name for name, count in zip(class_names, counts, strict=True) if not count]
-    notes = []
-    if empty:
-        notes.append(
-            f"{len(empty)} of {len(class_names)} classes have no labeled image: {_some(empty)}; "
-            "they are kept, but nothing teaches them"
-        )
-    if skipped:
-        notes.append(f"{len(skipped):,} images are left out: {_tally(skipped)}")
-    return notes
+    if not empty:
+        return []
+    return [
+        f"{len(empty)} of {len(class_names)} classes have no labeled image: {_some(empty)}; "
+        "they are kept, but nothing teaches them"
+    ]
 
 
 def _is_labeled(train: Records) -> np.ndarray:
     return train.labels >= 0 if train.is_pool is None else ~train.is_pool
-
-
-def _tally(skipped: Sequence[Skipped]) -> str:
-    reasons = Counter(s.reason for s in skipped).most_common(4)
-    more = len({s.reason for s in skipped}) - len(reasons)
-    text = ", ".join(f"{count:,} x {reason}" for reason, count in reasons)
-    return text + (f", {more} other reasons" if more else "")
 
 
 def _some(names: Sequence[str], limit: int = 8) -> str:

@@ -74,7 +74,7 @@ def source(
     """
     check_labeled(parts["train"].labels, name)
     train = _with_pool(name, parts["train"], parts.get("pool"))
-    notes = (*notes, *listing.notes_on(train, class_names, ()))
+    notes = (*notes, *listing.notes_on(train, class_names))
     return Source(name, train, parts.get("test"), tuple(class_names), parts.get("val"), notes=notes)
 
 
