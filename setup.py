@@ -41,6 +41,7 @@ setup(
         "jinja2>=3.1",
         "rich>=13",
         "scikit-learn>=1.4",
+        "scipy>=1.11",
         "threadpoolctl>=3.1",
         *TENSORFLOW,
     ],

@@ -48,7 +48,6 @@ def train(
     with progress(is_quiet=is_quiet) as report:
         run = plan(config, report)
     watch = watcher(run, workdir, is_quiet=is_quiet)
-    watch.records.write_table("skipped.csv", Skipped._fields, run.source.skipped)
     settings = run.config.to_dict()
     identity = card.identity(settings, run.source, run.split, run.runner.num_devices)
     step = run.runner.map(many(train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
@@ -56,6 +55,7 @@ def train(
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
     with store, watch.terminal, loop.stop_signals() as is_interrupted:
         state = run.runner.replicate(restored(run, store))
+        watch.records.write_table("skipped.csv", Skipped._fields, run.source.skipped)
         devices = parallel.describe(run.runner.devices)
         lines = card.introduction(settings, run.source, run.split, devices, state)
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))

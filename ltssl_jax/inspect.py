@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
@@ -31,7 +32,7 @@ COMMAND = "ltssl_jax.inspect"
 OUT = flags.DEFINE_string("out", None, "Directory to write to; by default that of the run.")
 FEW = flags.DEFINE_integer("few", 10, "Name classes with fewer labeled images.", lower_bound=1)
 COST_SECONDS = flags.DEFINE_float(
-    "cost_seconds", 15.0, "Time for train steps after compilation; 0: no cost.", lower_bound=0
+    "cost_seconds", 5.0, "Time for train steps after compilation; 0: no cost.", lower_bound=0
 )
 
 
@@ -57,7 +58,7 @@ def inspect(
     out: str | os.PathLike,
     *,
     few: int = 10,
-    cost_seconds: float = 15.0,
+    cost_seconds: float = 5.0,
     command: str = "",
     is_quiet: bool = False,
 ) -> dict[str, Any]:
@@ -103,8 +104,8 @@ def cost(config: ConfigDict, source, split, *, seconds: float) -> dict[str, Any]
         return {"reason": "--cost_seconds is 0"}
     try:
         return {"reason": "", **_measured(config, source, split, seconds)}
-    except InputError as error:
-        return {"reason": str(error)}
+    except (InputError, jax.errors.JaxRuntimeError) as error:  # the latter: out of memory
+        return {"reason": str(error).splitlines()[0]}
 
 
 def _measured(config, source, split, seconds: float) -> dict[str, Any]:
@@ -159,6 +160,8 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 
 def _print(found: Mapping[str, Any], out: pathlib.Path, *, is_quiet: bool) -> None:
+    from ltssl_jax.inspection.page import duration
+
     console = Console(quiet=is_quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(
         f"{found['data']['name']}: "
@@ -172,7 +175,7 @@ def _print(found: Mapping[str, Any], out: pathlib.Path, *, is_quiet: bool) -> No
     if not costs["reason"]:
         console.print(
             f"cost: {costs['step_seconds']:.3g} s a step,"
-            f" {costs['total_seconds'] / 3600:.2g} hours for {costs['steps']:,} steps,"
+            f" {duration(costs['total_seconds'])} for {costs['steps']:,} steps,"
             f" {(costs['memory_bytes'] or 0) / 2**20:,.0f} MiB, on {costs['devices']}"
         )
     console.print(f"written to {out / 'inspect.html'} and inspect.json")

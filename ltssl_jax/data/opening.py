@@ -38,12 +38,17 @@ def opened(
     cut, notes = protocols.cut(
         found.train, num_classes=found.num_classes, dataset=source["name"] or found.name, **split
     )
-    notes = (*found.notes, *notes, *_shared_groups(found))
+    notes = (*found.notes, *notes, *_shared_groups(found, cut))
     return dataclasses.replace(found, notes=notes), cut
 
 
-def _shared_groups(source: Source) -> Iterator[str]:
+def _shared_groups(source: Source, split: Split) -> Iterator[str]:
     """Says where a given part shares groups with the training images: its numbers flatter."""
+    if source.train.groups is not None and len(split.validation):
+        yield (
+            "data.split.validation_per_class divides groups, which makes numbers on validation too"
+            " good; hold out by group (data.source.val_fraction)"
+        )
     for part, records in (("test", source.test), ("val", source.val)):
         if records is None or records.groups is None or source.train.groups is None:
             continue
@@ -51,5 +56,5 @@ def _shared_groups(source: Source) -> Iterator[str]:
         if is_shared.any():
             yield (
                 f"{is_shared.sum():,} training images share a group with {part} images, which makes"
-                f" numbers on {part} too good; python -m ltssl_jax.inspect says which"
+                f" numbers on {part} too good: hold out by group (data.source.test_fraction)"
             )

@@ -59,7 +59,7 @@ def _copies(found) -> Iterator[Finding]:
         )
     if exact["conflicts"]:
         yield Finding(
-            "warning", f"{exact['conflicts']:,} images occur with the same pixels and two classes"
+            "warning", f"{exact['conflicts']:,} sets of equal images have more than one class"
         )
     if near["superfluous"]:
         same, more = exact["superfluous"], near["superfluous"] - exact["superfluous"]
@@ -111,11 +111,14 @@ def _shift(found) -> Iterator[Finding]:
         yield Finding("note", f"class frequencies of the pool: not estimable ({shift['reason']})")
         return
     distance, low, high = shift["distance"]
+    between = f"{low:.0%} to {high:.0%} of its images"
+    if low < 0.01:
+        text = f"no difference from the labeled ones is seen (at most {high:.0%} of its images)"
+    else:
+        text = f"{between} ({distance:.0%}) would have to change class to match the labeled ones"
     yield Finding(
         "warning" if low > 0.1 else "note",
-        f"class frequencies of the pool: {distance:.0%} of its images ({low:.0%} to {high:.0%})"
-        " would have to change class to match the labeled frequencies (strong shifts are"
-        " understated)",
+        f"class frequencies of the pool: {text}; strong shifts are understated",
     )
 
 

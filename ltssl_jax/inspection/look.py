@@ -15,7 +15,7 @@ groups        groups on two sides: parts, groups, images; null where there are n
 duplicates    exact and near: clusters, images, superfluous, conflicts, between (see `overlaps`),
               is_complete; listed: part, name and class of the images of the first 1000 clusters
 shift         reason ("" if estimated); groups (classes, labeled, pool, low, high), distance,
-              shapes, balanced_accuracy, chance, num_labeled, num_pool (see `shift.Shift`)
+              balanced_accuracy, chance, num_labeled, num_pool (see `shift.Shift`)
 frechet       reason; see `frechet.Comparison`
 cost          reason; compile_seconds, step_seconds, timed_steps, memory_bytes, steps,
               total_seconds, devices, feed
@@ -250,7 +250,6 @@ def _shift(labeled, labels, pool, num_classes: int) -> dict[str, Any]:
             )
         ],
         "distance": list(found.distance),
-        "shapes": found.shapes,
         "balanced_accuracy": found.balanced_accuracy,
         "chance": found.chance,
         "num_labeled": len(labels),

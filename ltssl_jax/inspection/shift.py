@@ -37,8 +37,6 @@ class Shift(NamedTuple):
       pool: `[G]` estimated frequencies in the pool.
       low, high: `[G]` bootstrap interval (95 %) of `pool`.
       distance: total variation between `labeled` and `pool`, and its interval.
-      shapes: total variation between `pool` and three shapes: consistent (as labeled), uniform,
-        reversed.
       balanced_accuracy: of the probe on labeled images it was not fitted to, over the groups.
       chance: the same by guessing.
     """
@@ -49,7 +47,6 @@ class Shift(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     distance: tuple[float, float, float]
-    shapes: dict[str, float]
     balanced_accuracy: float
     chance: float
 
@@ -118,7 +115,10 @@ def grouped(counts: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         order[(counts[order] < FEWEST) & (counts[order] > 0)],
     )
     groups = np.array_split(enough, min(len(enough), MOST_GROUPS)) if len(enough) else []
-    groups += [rare] if len(rare) else []
+    if len(rare) and groups and counts[rare].sum() < FEWEST:
+        groups[-1] = np.concatenate([groups[-1], rare])
+    elif len(rare):
+        groups += [rare]
     group = np.full(len(counts), -1)
     for g, classes in enumerate(groups):
         group[classes] = g
@@ -241,17 +241,16 @@ def _balanced_accuracy(log_probs, truth, counts, group) -> float:
 def _summary(groups, labeled, pool, replicates, accuracy) -> Shift:
     # Normal intervals: with as few as 20 replicates quantiles would be guesses.
     width = 1.96 * replicates.std(axis=0, ddof=1)
-    moved = 0.5 * np.abs(replicates - labeled[None, :]).sum(axis=1)
-    distance, spread = _variation(pool, labeled), 1.96 * moved.std(ddof=1)
-    sizes = np.array([len(g) for g in groups])
-    shapes = {"consistent": labeled, "uniform": sizes / sizes.sum(), "reversed": labeled[::-1]}
+    # A distance adds up noise of either sign, so it lies above the truth. The triangle inequality
+    # bounds the truth nevertheless: by how far the estimate is from itself when drawn again.
+    distance = float(_variation(pool, labeled))
+    spread = float(np.quantile(_variation(replicates, pool[None, :]), 0.95))
     return Shift(
         groups, labeled, pool, (pool - width).clip(min=0), (pool + width).clip(max=1),
         (distance, max(0.0, distance - spread), min(1.0, distance + spread)),
-        {name: _variation(pool, shape) for name, shape in shapes.items()},
         accuracy, 1 / len(groups),
     )  # fmt: skip
 
 
-def _variation(p: np.ndarray, q: np.ndarray) -> float:
-    return float(0.5 * np.abs(p - q).sum())
+def _variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return 0.5 * np.abs(p - q).sum(axis=-1)

@@ -11,7 +11,7 @@ import numpy as np
 import ltssl_jax
 from ltssl_jax.core import TrainState
 from ltssl_jax.data.sources import Source
-from ltssl_jax.data.sources.base import tally
+from ltssl_jax.data.sources.base import hash_of, tally
 from ltssl_jax.data.splits import Split
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -41,8 +41,18 @@ def identity(
         "labeled_counts": split.labeled_counts.tolist(),
         "num_unlabeled": len(split.unlabeled),
         "resize": config["data"]["resize"],
+        "images": _images(source),
     }
+    held_out = ("val_fraction", "test_fraction", "holdout_seed")
+    card["data"] |= {name: config["data"]["source"][name] for name in held_out}
     return card | {"versions": versions()}
+
+
+def _images(source: Source) -> str:
+    """Returns a hash of what the images of all parts are called; nothing where they are not."""
+    parts = [part for part in (source.train, source.val, source.test) if part is not None]
+    names = ["\n".join(part.names) for part in parts if part.names is not None]
+    return hash_of(*(name.encode("utf-8", "surrogateescape") for name in names)) if names else ""
 
 
 def versions() -> dict[str, str]:

@@ -31,6 +31,9 @@ class Prediction(NamedTuple):
     runner_up_probability: float
 
 
+ENDINGS = (".csv", ".tsv", ".txt")  # of files that may be written over
+
+
 class Output:
     """The two tables: written beside their places, and moved there when both are complete.
 
@@ -49,6 +52,8 @@ class Output:
             self.predictions.parent.mkdir(parents=True, exist_ok=True)
             if self.predictions.exists() and not self.predictions.is_file():
                 raise OSError("it is no file")
+            if self.predictions.exists() and self.predictions.suffix not in ENDINGS:
+                raise OSError("there is a file that is no table; give a name that ends in .csv")
             tempfile.TemporaryFile(dir=self.predictions.parent).close()
         self.skipped = self.predictions.with_suffix(".skipped.csv")
         self._tables = (self.predictions, self.skipped)

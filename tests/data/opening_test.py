@@ -61,6 +61,13 @@ def test_labeled_images_join_the_pool_if_asked(tree):
     assert len(split.unlabeled) == 28 + 20 and split.is_labeled.sum() == 28
 
 
+def test_validation_that_divides_groups_is_noted(tree):
+    counts = dict(protocol="", num_max=5, imbalance_ratio=1.0, unlabeled_shape="all_rest")
+    source, split = opened(tree, test_fraction=0.3, split=dict(counts, validation_per_class=2))
+    assert len(split.validation) == 4
+    assert any("validation_per_class divides groups" in note for note in source.notes)
+
+
 def test_groups_on_both_sides_are_noted(tree):
     source, _ = opened(tree, test_fraction=0.3)
     assert not any("share a group with test" in note for note in source.notes)
@@ -96,6 +103,10 @@ def test_the_kind_can_be_seen(tree, tmp_path_factory):
         for i, label in enumerate("ab"):
             shard.add(tree / f"images/0{i}.png", f"{i}.png")
             shard.add(place / f"{label}.cls", f"{i}.cls")
+    (place / "folder/train.tar").write_bytes((place / "shards/train-0.tar").read_bytes())
+    np.save(place / "folder/features.npy", PIXELS)
+    with pytest.raises(InputError, match="give the table itself, such as .*labels.csv"):
+        sources.load("auto", root=str(tree))
     expected = {"x.npz": 60, "directory": 60, "folder": 2, "shards": 2}
     for root, number in expected.items():
         assert len(sources.load("auto", root=str(place / root)).train) == number

@@ -26,6 +26,7 @@ def balanced(dataset):
 
 LABELS = {dataset: balanced(dataset) for dataset in SIZES}
 COUNTS = dict(num_max=500, unlabeled_num_max=4000, imbalance_ratio=100.0)
+NEUTRAL = dict(num_max=1000, imbalance_ratio=100.0)
 NOT_CHOSEN = dict(unlabeled_num_max=0)  # where a setting gives other fields
 
 
@@ -265,11 +266,17 @@ def test_what_is_not_known_of_a_protocol_is_left_to_the_user_and_said():
         (
             "given",
             "cifar10",
-            dict(NOT_CHOSEN, shuffle=True),
+            dict(NOT_CHOSEN, **NEUTRAL, shuffle=True),
             "shuffle is True, but .*'given' .* leave it at False",
         ),
-        ("given", "cifar10", dict(), "unlabeled_num_max is 4000, but .*'given'"),
-        ("given", "cifar10", dict(NOT_CHOSEN, validation_per_class=5), "source.val_fraction"),
+        ("given", "cifar10", dict(), "num_max is 500, but .*'given'"),
+        ("given", "cifar10", NEUTRAL, "unlabeled_num_max is 4000, but .*'given'"),
+        (
+            "given",
+            "cifar10",
+            dict(NOT_CHOSEN, **NEUTRAL, validation_per_class=5),
+            "source.val_fraction",
+        ),
     ],
 )
 def test_fields_that_a_protocol_does_not_allow(protocol, dataset, fields, words):

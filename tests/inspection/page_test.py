@@ -114,7 +114,6 @@ def test_shift_and_cost_are_shown():
     ]
     shift = dict(
         reason="", groups=groups, distance=[0.4, 0.3, 0.5], balanced_accuracy=0.8, chance=0.5,
-        shapes=dict(consistent=0.4, uniform=0.1, reversed=0.4),
     )  # fmt: skip
     frechet = dict(
         reason="", distance=2.5, low=2.0, high=3.0, yardstick=0.5, yardstick_high=0.7,
@@ -128,7 +127,7 @@ def test_shift_and_cost_are_shown():
     Tags(text)
     assert "b, c, d and 1 more" in text and "32 MiB" in text and "2.0 hours" in text
     assert "5.0 times that of random halves" in text and "a diagnostic, no verdict" in text
-    assert "40% of its images (30% to 50%)" in text
+    assert "30% to 50% of its images (40%)" in text
 
 
 def test_images_of_the_pool_that_test_are_no_problem():

@@ -18,7 +18,13 @@ SOURCE = Source("toys", in_memory(IMAGES, LABELS), in_memory(IMAGES, LABELS), ("
 CONFIG = {
     "seed": 0,
     "data": {
-        "source": {"kind": "arrays", "root": "/data"},
+        "source": {
+            "kind": "arrays",
+            "root": "/data",
+            "val_fraction": 0.0,
+            "test_fraction": 0.2,
+            "holdout_seed": 0,
+        },
         "resize": "crop",
         "feed": "auto",
         "drop_last": False,
@@ -80,6 +86,7 @@ def identity(changes=None, *, base=CONFIG, **parts):
         {"train.steps_per_epoch": 100},
         {"data.drop_last": True},
         {"data.resize": "pad"},
+        {"data.source.holdout_seed": 1},
     ],
     ids=str,
 )

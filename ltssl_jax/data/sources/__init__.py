@@ -11,11 +11,12 @@ import pkgutil
 from typing import Any
 
 from ltssl_jax.core import InputError
+from ltssl_jax.data.sources import tables
 from ltssl_jax.data.sources.base import Records, Settings, Skipped, Source
 
 __all__ = ["Records", "Settings", "Skipped", "Source", "kinds", "load"]
 
-_HELPERS = ("base", "images", "listing", "pixels", "tables")
+_HELPERS = ("base", "images", "listing", "pixels", "survey", "tables")
 _MEANT_FOR_ALL = ("name", "image_size", "resize", "channels", "check", "max_skipped", "progress")
 
 
@@ -62,6 +63,15 @@ def _kind_of(root: str) -> str:
     if not os.path.isdir(path):
         kind_of = {".npz": "arrays", ".tar": "webdataset"}
         return kind_of.get(os.path.splitext(path)[1].lower(), "manifest")
-    kind_of = {".npy": "arrays", ".tar": "webdataset"}
-    endings = {os.path.splitext(name)[1].lower() for name in os.listdir(path)}
-    return next((kind for ending, kind in kind_of.items() if ending in endings), "folder")
+    inside = os.listdir(path)
+    if os.path.isdir(os.path.join(path, "train")):
+        return "folder"
+    if "train_images.npy" in inside:
+        return "arrays"
+    tables_ = [name for name in inside if name.lower().endswith(tables.ENDINGS)]
+    if tables_ and not any(name.endswith(".tar") for name in inside):
+        raise InputError(
+            f"data.source.root is the directory {root!r}; give the table itself, such as "
+            f"{os.path.join(root, min(tables_))}"
+        )
+    return "webdataset" if any(name.endswith(".tar") for name in inside) else "folder"

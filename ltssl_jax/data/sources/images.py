@@ -10,7 +10,6 @@
 
 import contextlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, NamedTuple
@@ -19,15 +18,30 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ltssl_jax.core import InputError
-from ltssl_jax.data.sources.base import Progress, cache_directory, hash_of
 
 OpenFile = Callable[[str], BinaryIO]
 
 _PIXELS_PER_THREAD = 2**14  # Pillow holds Python's lock for all but decoding itself; see `threads`
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # and the 16-bit modes "I;16..."
 _ALPHA_MODES = ("RGBA", "RGBa", "PA")
+_USUAL_MODES = (*_GREY_MODES, *_ALPHA_MODES, "P", "RGB", "RGBX", "CMYK", "YCbCr")
+_ORIENTATION = 0x0112  # in the EXIF data
+_TURNS = dict(
+    zip(
+        range(2, 9),
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+        strict=True,
+    )
+)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_BLOCK = 256  # files looked at between two reports of progress
 
 
 class Header(NamedTuple):
@@ -47,7 +61,13 @@ class Policy(NamedTuple):
 
 
 class Unreadable(Exception):
-    """A file cannot be used; the text says why."""
+    """A file cannot be used; the text says why.
+
+    Attributes:
+      is_lasting: it is the file's fault, and will be so until the file changes.
+    """
+
+    is_lasting = True
 
 
 def plain_open(path: str) -> BinaryIO:
@@ -60,7 +80,7 @@ def decode(path: str, policy: Policy, open_file: OpenFile = plain_open) -> np.nd
     with _opened(path, open_file) as image:
         if policy.size:  # a JPEG can be decoded at an eighth of its size; twice the wanted is kept
             image.draft(image.mode, (2 * policy.size, 2 * policy.size))
-        image = _to_mode(ImageOps.exif_transpose(image), _MODES[policy.channels])
+        image = _to_mode(_upright(image), _MODES[policy.channels])
         return np.atleast_3d(np.asarray(fit(image, policy.size, policy.resize)))
 
 
@@ -91,33 +111,14 @@ def header(path: str, open_file: OpenFile = plain_open) -> Header:
         return _header(image)
 
 
-def survey(
-    paths: Sequence[str],
-    stamps: Sequence[tuple[int, ...]],
-    *,
-    open_file: OpenFile = plain_open,
-    is_decoding: bool,
-    progress: Progress | None = None,
-) -> list[Header | str]:
-    """Looks at files: their header, or why they cannot be used.
-
-    What is found is kept on disk and found again as long as no file changes.
-
-    Args:
-      paths: of the files.
-      stamps: what changes when a file does, such as its size and time.
-      open_file: how a path is opened.
-      is_decoding: decode every image, which takes a while but finds truncated ones.
-      progress: called with ("checking images", files done, files to do).
-    """
-    listing = "\0".join(map(repr, zip(paths, stamps, strict=True)))
-    kept = os.path.join(cache_directory(), "checked", f"{hash_of(listing.encode())[:32]}")
-    kept += ".decode.npz" if is_decoding else ".header.npz"
-    found = _remembered(kept)
-    if found is None:
-        found = list(_looked_at(paths, open_file, is_decoding, progress))
-        _remember(kept, found)
-    return found
+def inspected(path: str, open_file: OpenFile = plain_open, *, is_decoding: bool) -> Header:
+    """Returns the header after trying whether the file can be used; raises Unreadable."""
+    with _opened(path, open_file) as image:
+        found = _header(image)
+        if is_decoding:
+            image.load()
+            _to_mode(_upright(image), "RGB")
+        return found
 
 
 def threads(width: int, height: int) -> int:
@@ -194,7 +195,12 @@ def _opened(path: str, open_file: OpenFile) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise Unreadable("more pixels than Pillow allows for (a decompression bomb?)") from error
     except Exception as error:  # plugins raise what they like: OSError, SyntaxError, struct.error
-        raise Unreadable(_why(path, open_file, error)) from error
+        unreadable = Unreadable(_why(path, open_file, error))
+        # No permission, too many open files, a network that is gone: another time it may be fine.
+        unreadable.is_lasting = not (
+            getattr(error, "errno", None) or isinstance(error, MemoryError)
+        )
+        raise unreadable from error
 
 
 def _refuse(image: Image.Image) -> None:
@@ -206,6 +212,8 @@ def _refuse(image: Image.Image) -> None:
         raise Unreadable(f"it has {frames} frames")
     if image.mode == "F":
         raise Unreadable("floating-point pixels; save it with 8 or 16 bits per channel")
+    if image.mode not in _USUAL_MODES and not image.mode.startswith("I;16"):
+        raise Unreadable(f"colours of the kind {image.mode}; save it as grey or RGB")
 
 
 def _why(path: str, open_file: OpenFile, error: Exception) -> str:
@@ -220,7 +228,7 @@ def _why(path: str, open_file: OpenFile, error: Exception) -> str:
 
 def _header(image: Image.Image) -> Header:
     width, height = image.size
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # shown after a quarter turn
+    if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):  # shown after a quarter turn
         width, height = height, width
     if image.mode in _GREY_MODES or image.mode.startswith("I;16"):
         return Header(width, height, 1)
@@ -228,52 +236,14 @@ def _header(image: Image.Image) -> Header:
     return Header(width, height, 4 if has_alpha else 3)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    # Not Pillow's function, which also writes the EXIF data anew, and fails where they are odd.
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow would clip at 255. Full scale goes to full scale: 65535 / 257 = 255.
         image = Image.fromarray(np.round(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
     return image if image.mode == mode else image.convert(mode)
-
-
-def _looked_at(paths, open_file, is_decoding, progress) -> Iterator[Header | str]:
-    def look(path: str) -> Header | str:
-        try:
-            with _opened(path, open_file) as image:
-                found = _header(image)
-                if is_decoding:
-                    image.load()
-                return found
-        except Unreadable as error:
-            return str(error)
-
-    first = next((f for f in map(look, paths[:_BLOCK]) if isinstance(f, Header)), Header(1, 1, 1))
-    with ThreadPoolExecutor(threads(first.width, first.height)) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about metadata; what matters is raised
-        for start in range(0, len(paths), _BLOCK):
-            block = paths[start : start + _BLOCK]
-            yield from pool.map(look, block)
-            if progress:
-                progress("checking images", start + len(block), len(paths))
-
-
-def _remembered(path: str) -> list[Header | str] | None:
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            headers, reasons = kept["headers"].tolist(), iter(kept["reasons"].tolist())
-            return [Header(*h) if h[0] else next(reasons) for h in headers]
-    except Exception:  # there is none, or none of ours
-        return None
-
-
-def _remember(path: str, found: list[Header | str]) -> None:
-    headers = [f if isinstance(f, Header) else (0, 0, 0) for f in found]
-    reasons = [f for f in found if isinstance(f, str)]
-    partial = f"{path}.{os.getpid()}.npz"
-    with contextlib.suppress(OSError):  # a read-only home costs time only
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        np.savez(
-            partial,
-            headers=np.array(headers, np.int32).reshape(-1, 3),
-            reasons=np.array(reasons, np.str_),
-        )
-        os.replace(partial, path)

@@ -8,13 +8,13 @@ given order, the pool last.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ltssl_jax.core import InputError
-from ltssl_jax.data.sources import images
+from ltssl_jax.data.sources import images, survey
 from ltssl_jax.data.sources.base import (
     CHECKS,
     ELSEWHERE,
@@ -50,12 +50,12 @@ class Row(NamedTuple):
 
 
 def file_stamp(path: str) -> tuple[int, ...]:
-    """Returns size and time of a file, or nothing if there is none."""
+    """Returns place, size and time of a file, or nothing if there is none."""
     try:
         found = os.stat(path)
     except OSError:
         return ()
-    return found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def build(
@@ -87,11 +87,15 @@ def build(
         be used, or images differ in size without `settings.image_size`.
     """
     names = _class_names(rows, settings, class_names)
-    rows, doubled = _each_once(rows)
+    stamps = {row.path: stamp(row.path) for row in rows}
+    is_plain = open_file is images.plain_open
+    # What is equal for two paths to one file, through links of either kind.
+    files = {path: made[:2] if is_plain and made else path for path, made in stamps.items()}
+    rows, doubled = _each_once(rows, files)
     _check_classes(rows, names)
-    found = images.survey(
+    found = survey.survey(
         [row.path for row in rows],
-        [stamp(row.path) for row in rows],
+        [stamps[row.path] for row in rows],
         open_file=open_file,
         is_decoding=settings.check == CHECKS[0],
         progress=settings.progress,
@@ -104,7 +108,7 @@ def build(
     skipped = (*skipped, *doubled, *broken)
     used = [(row, fact) for row, fact in zip(rows, found, strict=True) if not isinstance(fact, str)]
     _check_share(used, skipped, settings.max_skipped)
-    make = _maker(used, settings, names, open_file, stamp)
+    make = _maker(used, settings, names, open_file, stamps)
     train, val, test = make(("train", "pool")), make(("val",)), make(("test",))
     if train is None or not _is_labeled(train).any():
         raise InputError(
@@ -115,19 +119,21 @@ def build(
     return Source(settings.name or name, train, test, names, val, skipped, notes)
 
 
-def _each_once(rows: Sequence[Row]) -> tuple[list[Row], list[Skipped]]:
+def _each_once(
+    rows: Sequence[Row], files: Mapping[str, Hashable]
+) -> tuple[list[Row], list[Skipped]]:
     """Drops what is met again, by file or by name; training's own file in the pool silently."""
-    by_path: dict[str, Row] = {}
+    by_file: dict[Hashable, Row] = {}
     by_name: dict[str, Row] = {}
     kept, skipped = set(), []
     for part in _CLAIMS:
         for i, row in enumerate(rows):
             if row.part != part:
                 continue
-            why = _why_not(row, by_path.get(row.path), by_name.get(row.name))
+            why = _why_not(row, by_file.get(files[row.path]), by_name.get(row.name))
             if why is None:
                 kept.add(i)
-                by_path[row.path] = by_name[row.name] = row
+                by_file[files[row.path]] = by_name[row.name] = row
             elif why:
                 skipped.append(Skipped(row.name, part, why))
     return [row for i, row in enumerate(rows) if i in kept], skipped
@@ -173,6 +179,13 @@ def _check_share(used, skipped: Sequence[Skipped], allowed: float) -> None:
     for part in PARTS:
         lost = [s for s in skipped if s.part == part and not s.reason.startswith(ELSEWHERE)]
         total = len(lost) + sum(row.part == part for row, _ in used)
+        if lost and len(lost) == total:
+            reasons = tally(s.reason for s in lost)
+            raise InputError(
+                f"none of the {total:,} {part} images can be used ({reasons}; first: "
+                f"{lost[0].name}); are the paths right (data.source.image_root says where those "
+                "in a table begin)?"
+            )
         if len(lost) > allowed * total:
             reasons = tally(s.reason for s in lost)
             raise InputError(
@@ -182,7 +195,7 @@ def _check_share(used, skipped: Sequence[Skipped], allowed: float) -> None:
             )
 
 
-def _maker(used, settings, class_names, open_file, stamp):
+def _maker(used, settings, class_names, open_file, stamps):
     """Returns the function from parts to their records, which all have one policy and shape."""
     seen = [fact for row, fact in used if row.part == "train"] or [fact for _, fact in used]
     channels = settings.channels or (1 if all(fact.channels == 1 for fact in seen) else 3)
@@ -215,7 +228,7 @@ def _maker(used, settings, class_names, open_file, stamp):
             is_pool=is_pool[order] if is_pool.any() else None,
             headers=np.array(headers, np.int32)[order],
             digest=hash_of(
-                repr([(path, stamp(path)) for path in paths]).encode(), repr(policy).encode()
+                repr([(path, stamps[path]) for path in paths]).encode(), repr(policy).encode()
             ),
         )
 

@@ -39,7 +39,8 @@ USES = ("root", "val", "test", "pool", "classes", "columns", "image_root")
 _SPLITS = {"": "train", "training": "train", "validation": "val", "valid": "val", "dev": "val"}
 _SPLITS |= {"testing": "test", "unlabeled": "pool", "unlabelled": "pool"}
 _SPLITS |= {part: part for part in PARTS}
-_MISSING = ("nan", "null", "<na>")  # what programs write for a missing value, in any case
+_MISSING = ("nan", "null", "na", "n/a", "<na>")  # what programs write for none, in any case
+_UNLABELED = ("-1", "-1.0")
 _BITS = {"1": True, "true": True, "0": False, "false": False, "": False}
 
 Columns = dict[str, list[str]]  # by what they mean; none, one, or the one-hot ones of `label`
@@ -181,7 +182,7 @@ def _classes(names: Sequence[str], cells: Sequence[str]) -> list[str]:
     if len(names) > 1:
         return [name for name, cell in zip(names, cells, strict=True) if _is_one(name, cell)]
     labels = [clean(label) for cell in cells for label in cell.split(SEPARATOR)]
-    return [label for label in labels if label]
+    return [label for label in labels if label and label not in _UNLABELED]
 
 
 def _is_one(name: str, cell: str) -> bool:

@@ -4,10 +4,11 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import images
+from ltssl_jax.data.sources import survey as survey_
 from ltssl_jax.data.sources.images import Header, Policy, Unreadable
 
 NOISE = np.random.default_rng(3).integers(0, 256, (12, 6, 8, 3), np.uint8)
@@ -162,23 +163,82 @@ def test_a_survey_finds_them_all_and_goes_on(tmp_path):
 
 def survey(paths, is_decoding=True, stamps=None, **options):
     stamps = stamps or [(0,)] * len(paths)
-    return images.survey(paths, stamps, is_decoding=is_decoding, **options)
+    return survey_.survey(paths, stamps, is_decoding=is_decoding, **options)
 
 
-def test_what_was_found_is_remembered_until_a_file_changes(tmp_path):
-    paths = [saved(tmp_path / "a.png", NOISE[0]), str(tmp_path / "b.png")]
-    opened = []
+@pytest.fixture
+def counting():
+    """Opens files and remembers which."""
 
-    def counting(path):
-        opened.append(path)
+    def open_file(path):
+        open_file.paths.append(path)
         return images.plain_open(path)
 
+    open_file.paths = []
+    return open_file
+
+
+def test_what_was_found_is_remembered_until_a_file_changes(tmp_path, counting):
+    paths = [saved(tmp_path / "a.png", NOISE[0]), str(tmp_path / "b.png")]
     first = survey(paths, open_file=counting)
-    num_opened = len(opened)
-    assert num_opened and survey(paths, open_file=counting) == first
-    assert len(opened) == num_opened
+    assert counting.paths and first[1] == "there is no such file"
+    counting.paths.clear()
+    assert survey(paths[::-1], open_file=counting) == first[::-1] and not counting.paths
     saved(tmp_path / "b.png", GREY)
-    assert survey(paths, stamps=[(0,), (1,)], open_file=counting)[1] == Header(8, 6, 1)
+    assert survey(paths, stamps=[(0,), (1,)], open_file=counting) == [first[0], Header(8, 6, 1)]
+    assert set(counting.paths) == {paths[1]}  # one file more is one file to look at
+    assert survey(paths, is_decoding=False, open_file=counting)[0] == first[0]
+    assert paths[0] in counting.paths  # less was looked at then
+
+
+def test_a_passing_fault_is_not_remembered(tmp_path):
+    paths = [saved(tmp_path / "a.png", NOISE[0])]
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied")
+
+    assert survey(paths, open_file=denied) == ["Permission denied"]
+    assert survey(paths) == [Header(8, 6, 3)]
+
+
+def test_an_interrupted_survey_keeps_what_it_found(tmp_path, counting, monkeypatch):
+    monkeypatch.setattr(survey_, "_BLOCK", 2)
+    paths = [saved(tmp_path / f"{i}.png", NOISE[i]) for i in range(8)]
+
+    def stop(what, done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        survey(paths, progress=stop)
+    assert survey(paths, open_file=counting) == [Header(8, 6, 3)] * 8
+    assert set(counting.paths) == set(paths[4:])
+
+
+def test_odd_exif_data_do_not_matter(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    exif[0x9000] = 7  # a version, which should be four bytes
+    smooth = np.linspace(0, 255, 8 * 6).reshape(8, 6).astype(np.uint8)
+    path = saved(tmp_path / "odd.jpg", smooth, exif=exif, quality=100)
+    assert survey([path]) == [Header(8, 6, 1)]
+    turned = decode(path, channels=1)[..., 0]
+    np.testing.assert_allclose(turned.astype(int), np.rot90(smooth), atol=4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientations_are_those_of_pillow(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / "x.png", NOISE[0], exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    np.testing.assert_array_equal(decode(path), expected)
+
+
+def test_unusual_colours_are_refused_at_once(tmp_path):
+    path = saved(tmp_path / "lab.tiff", Image.fromarray(NOISE[0]).convert("LAB"))
+    (why,) = survey([path])
+    assert "LAB" in why
 
 
 def test_reading_a_file_that_changed_names_it(tmp_path):

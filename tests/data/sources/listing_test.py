@@ -160,3 +160,28 @@ def test_some_rows_can_be_taken(row):
     assert taken.is_pool.tolist() == [True, False] and len(set(taken.groups.tolist())) == 1
     np.testing.assert_array_equal(taken.read(np.array([1, 0])), NOISE[[0, 2]])
     assert taken.digest not in ("", records.digest, records.take(np.array([0, 2])).digest)
+
+
+def test_a_file_reached_by_two_ways_is_one_file(row, tmp_path):
+    rows = [row("a", "train", "cat"), row("b", "train", "dog"), row("t", "test", "cat")]
+    (tmp_path / "way").symlink_to(tmp_path)
+    (tmp_path / "hard.png").hardlink_to(tmp_path / "t.png")
+    again = [
+        Row(str(tmp_path / "way/t.png"), "t again", "pool"),
+        Row(str(tmp_path / "hard.png"), "t once more", "pool"),
+        Row(str(tmp_path / "way/a.png"), "a again", "pool"),
+        row("p", "pool"),
+    ]
+    source = build(rows + again)
+    assert source.train.names == ("a", "b", "p")
+    assert [s.reason for s in source.skipped] == ["also in test", "also in test"]
+
+
+def test_a_part_that_is_lost_altogether_is_named(row, tmp_path):
+    rows = many(row, 4) + many(row, 2, "test")
+    for path in tmp_path.glob("test*"):
+        path.write_text("")
+    with pytest.raises(
+        InputError, match="none of the 2 test images can be used .2 x the file is em"
+    ):
+        build(rows, max_skipped=1.0)

@@ -99,9 +99,9 @@ ERRORS = {
     ),
     "all tests unlabeled": (
         dict(text=GOOD.replace("b,test", ",test").replace("a,test", ",test")),
-        "2 of 2 test images cannot be used .2 x no label",
+        "none of the 2 test images can be used .2 x no label",
     ),
-    "most files missing": (dict(image_root="empty"), "cannot be used .*no such file"),
+    "most files missing": (dict(image_root="empty"), "can be used .*no such file"),
     "short row": (lines("x.png,a"), "line 10 has 2 cells for 3 columns"),
     "Latin-1": (
         dict(files={"labels.csv": "path,label\nö.png,a".encode("latin-1")}),
