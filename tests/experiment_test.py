@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltssl_jax import experiment
+from ltssl_jax import defaults, experiment
 from ltssl_jax.core import InputError
 from tests import small
 
@@ -287,3 +287,32 @@ def test_channel_statistics_are_those_of_the_training_images_in_use(tmp_path):
     pixels = np.concatenate([np.asarray(Image.open(path)) for path in used]).reshape(-1, 3)
     np.testing.assert_allclose(config.augment.mean, pixels.mean(axis=0) / 255)
     np.testing.assert_allclose(config.augment.std, pixels.std(axis=0) / 255)
+
+
+def test_a_run_is_not_continued_on_other_images(tmp_path):
+    save_images(tmp_path / "images", num_train=20, num_test=4)
+    shutil.rmtree(tmp_path / "images/test")
+    changes = {
+        "data.source.kind": "folder",
+        "data.source.root": str(tmp_path / "images"),
+        "data.source.test_fraction": 0.2,
+        "data.split.protocol": "given",
+        "data.split.overlap": True,
+        "augment.mean": (0.5, 0.5, 0.5),
+        "augment.std": (0.2, 0.2, 0.2),
+        "train.steps": 2,
+        "train.log_every": 1,
+        "train.evaluate_every": 2,
+        "train.checkpoint_every": 2,
+    }
+    neutral = defaults.split()
+    changes |= {f"data.split.{k}": neutral[k] for k in ("num_max", "imbalance_ratio", "shuffle")}
+    changes |= {f"data.split.{k}": neutral[k] for k in ("unlabeled_shape", "permute_classes")}
+    train(small.config(changes), tmp_path / "run")
+    skipped = (tmp_path / "run/skipped.csv").stat().st_mtime_ns
+    other = changes | {"data.source.holdout_seed": 1}
+    with pytest.raises(
+        InputError, match="(?s)holds another experiment.*data.holdout_seed.*data.images"
+    ):
+        train(small.config(other), tmp_path / "run")
+    assert (tmp_path / "run/skipped.csv").stat().st_mtime_ns == skipped

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -122,6 +123,16 @@ def test_a_cost_that_cannot_be_measured_does_not_spoil_the_rest(tmp_path):
     config = small.config({"train.batch_size": 7})
     found = inspect.inspect(config, tmp_path, cost_seconds=1, is_quiet=True)
     assert "batch_size is 7" in found["cost"]["reason"]
+    assert (tmp_path / "inspect.html").exists()
+
+
+def test_running_out_of_memory_does_not_spoil_the_rest(tmp_path, monkeypatch):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nmuch more")
+
+    monkeypatch.setattr(inspect, "_measured", full)
+    found = inspect.inspect(small.config(), tmp_path, cost_seconds=1, is_quiet=True)
+    assert found["cost"] == {"reason": "RESOURCE_EXHAUSTED: out of memory"}
     assert (tmp_path / "inspect.html").exists()
 
 

@@ -413,3 +413,12 @@ def test_help_names_every_flag(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert not end.value.code and said.startswith("Names the class of images")
     assert all(f"--{flag}" in said.replace("[no]", "") for flag in predict.FLAGS)
+
+
+def test_an_image_is_not_written_over(run, digits, finished):
+    os.makedirs("some")
+    Image.fromarray(digits[0, ..., 0]).save("some/0.png")
+    before = pathlib.Path("some/0.png").read_bytes()
+    with pytest.raises(InputError, match="no table; give a name that ends in .csv"):
+        answers(run, "some", out="some/0.png", batch_size=8)
+    assert pathlib.Path("some/0.png").read_bytes() == before

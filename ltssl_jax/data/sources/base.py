@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -214,6 +215,15 @@ def read_classes(path: str) -> tuple[str, ...]:
 def printable(name: str) -> str:
     """Returns a file name that every report can hold; bytes that are no UTF-8 become `\\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def visible(name: str) -> str:
+    """Returns a class name in one line, without characters that steer a terminal or a page."""
+    hidden = ("Cc", "Cf", "Zl", "Zp")
+    escaped = (c.encode("unicode_escape").decode() for c in name)
+    return "".join(
+        e if unicodedata.category(c) in hidden else c for c, e in zip(name, escaped, strict=True)
+    )
 
 
 def cache_directory() -> str:

@@ -26,6 +26,7 @@ from ltssl_jax.data.sources.base import (
     hash_of,
     read_classes,
     tally,
+    visible,
 )
 
 _CLAIMS = ("test", "val", "train", "pool")  # who gets a file that several parts name
@@ -116,7 +117,8 @@ def build(
             "of each class"
         )
     notes = (*notes, *notes_on(train, names))
-    return Source(settings.name or name, train, test, names, val, skipped, notes)
+    shown = tuple(map(visible, names))
+    return Source(settings.name or name, train, test, shown, val, skipped, notes)
 
 
 def _each_once(

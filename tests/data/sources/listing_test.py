@@ -185,3 +185,12 @@ def test_a_part_that_is_lost_altogether_is_named(row, tmp_path):
         InputError, match="none of the 2 test images can be used .2 x the file is em"
     ):
         build(rows, max_skipped=1.0)
+
+
+def test_class_names_do_not_steer_terminals(row):
+    rows = [
+        row("a", "train", "\x1b[31mred"),
+        row("b", "train", "two\nlines \u202eevil"),
+        row("c", "pool"),
+    ]
+    assert build(rows).class_names == ("\\x1b[31mred", "two\\nlines \\u202eevil")
