@@ -14,6 +14,7 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no machine to ask about
 
+import dataclasses
 import itertools
 import time
 
@@ -65,7 +66,7 @@ def compiled(args, chips, changes):
     config.train.batch_size *= args.devices
     config.update_from_flattened_dict(changes)
     runner = parallel.Runner("shard_map", tuple(chips))
-    run = experiment.plan(config)._replace(runner=runner)
+    run = dataclasses.replace(experiment.plan(config), runner=runner)
     step = many(experiment.train_step(run))
     mapped = runner.map(step, batch_axis=1, num_shared=1, donate_state=True)
     feed = experiment.training_feed(run, 0)

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from ltssl_jax.data import sources, splits
 from ltssl_jax.inspection import features, probe, shift
 
-SETTINGS = ((1000, 50.0, 1500), (500, 100.0, 1500), (50, 10.0, 1000))  # N1, ratio, M1
+SETTINGS = ((600, 50.0, 1000), (500, 100.0, 1000), (50, 10.0, 1000))  # N1, ratio, M1
 SHAPES = ("consistent", "uniform_max", "reversed")
 UNIFORM_MAX = 500
 DIMENSIONS = 128

@@ -21,6 +21,7 @@ tuned styles compute in bfloat16, the authors' in float32; on a CPU all in float
 """
 
 import contextlib
+import dataclasses
 import functools
 import math
 import os
@@ -190,7 +191,7 @@ class Ours:
     """Our step and its state, with our feed, or on given views; several steps at once."""
 
     def __init__(self, run: experiment.Plan, views: core.Batch | None, at_once: int = 1):
-        self._run = run if views is None else run._replace(views=Given())
+        self._run = run if views is None else dataclasses.replace(run, views=Given())
         self._at_once = at_once
         self._step = run.runner.map(
             many(experiment.train_step(self._run)), batch_axis=1, num_shared=1, donate_state=True

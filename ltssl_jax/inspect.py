@@ -121,7 +121,7 @@ def _measured(config, source, split, seconds: float) -> dict[str, Any]:
     # The time of a step does not depend on what is in the images, so nothing is read again.
     blank = lambda positions: np.zeros((len(positions), *source.train.image_shape), np.uint8)  # noqa: E731
     source = dataclasses.replace(source, train=dataclasses.replace(source.train, read=blank))
-    run = planning.Plan(config, source, split, *parts)
+    run = planning.Plan(config=config, source=source, split=split, **vars(parts))
     step = runner.map(many(planning.train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
     state = runner.replicate(planning.initial_state(run))
     batches = experiment.training_feed(run, 0)

@@ -3,6 +3,7 @@
 Any leaf of the configuration can be overridden: `--config.method.threshold=0.9`.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import logging
@@ -11,7 +12,7 @@ import pathlib
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from absl import app, flags
@@ -110,11 +111,18 @@ def parse(argv: list[str], command: str = "ltssl_jax.main") -> list[str]:
 
 
 def cli(run: Callable[[list[str]], None] = main, command: str = "ltssl_jax.main") -> None:
-    """Parses the flags and runs; what is wrong with the input is said in one sentence."""
+    """Parses the flags and runs."""
+    with in_one_sentence():
+        app.run(run, flags_parser=functools.partial(parse, command=command))
+
+
+@contextlib.contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """Ends the program by one sentence where something is wrong with the input."""
     # It reports, as if it were news, every kind of accelerator that the machine lacks.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
-        app.run(run, flags_parser=functools.partial(parse, command=command))
+        yield
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """What a configuration means: every part of a run, built and checked before it begins."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import flax.linen as nn
 import numpy as np
@@ -21,7 +21,8 @@ from ltssl_jax.training.optim import Optimizer
 from ltssl_jax.training.step import TrainStep, make_train_step
 
 
-class Parts(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Parts:
     """What a configuration means, whatever the images are."""
 
     runner: Runner
@@ -32,18 +33,13 @@ class Parts(NamedTuple):
     views: Views
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Plan(Parts):
     """What a configuration means: every part of the pipeline, built and checked."""
 
     config: ConfigDict
     source: Source
     split: Split
-    runner: Runner
-    method: Method
-    model: nn.Module
-    problem: Problem
-    optimizer: Optimizer
-    views: Views
 
 
 def plan(config: ConfigDict, progress: Progress | None = None) -> Plan:
@@ -61,7 +57,7 @@ def plan(config: ConfigDict, progress: Progress | None = None) -> Plan:
     source, split = load_data(config, progress)
     config = with_channel_statistics(config, source, split)
     parts = assembled(config, runner, split.labeled_counts, len(split.unlabeled))
-    return Plan(config, source, split, *parts)
+    return Plan(config=config, source=source, split=split, **vars(parts))
 
 
 def assembled(
@@ -83,7 +79,14 @@ def assembled(
     )
     optimizer = optim.make(**config.optim, total_steps=problem.total_steps)
     recipe = views.make(**config.augment, needs=method.needs)
-    return Parts(runner, method, model, problem, optimizer, recipe)
+    return Parts(
+        runner=runner,
+        method=method,
+        model=model,
+        problem=problem,
+        optimizer=optimizer,
+        views=recipe,
+    )
 
 
 def check_counts(config: ConfigDict, runner: Runner) -> None:

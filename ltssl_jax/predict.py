@@ -17,7 +17,6 @@ they are complete; until then, and after an interruption, the rows so far are in
 import contextlib
 import importlib.metadata
 import itertools
-import logging
 import os
 import sys
 import warnings
@@ -176,14 +175,8 @@ def parsed(argv: Sequence[str]) -> list[str]:
 
 def cli() -> None:
     """Predicts; what is wrong with the input is said in one sentence."""
-    # It reports, as if it were news, every kind of accelerator that the machine lacks.
-    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
-    try:
+    with main_.in_one_sentence():
         main(sys.argv)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

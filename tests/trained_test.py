@@ -1,5 +1,6 @@
 """A run is read back: the same answers without its data, on other devices; or refused in words."""
 
+import dataclasses
 import importlib
 import json
 import shutil
@@ -145,7 +146,7 @@ def test_every_method_is_restored_without_being_initialized():
     for name in methods.names():
         module = importlib.import_module(f"ltssl_jax.methods.{name}")
         for example in getattr(module, "EXAMPLES", (module.METHOD(),)):
-            parts = planning.Parts(*run[3:])._replace(method=example)
+            parts = dataclasses.replace(run, method=example)
             like = trained._blank(run.config, parts, (8, 8, 1))
             assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(like))
 
