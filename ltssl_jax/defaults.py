@@ -4,7 +4,6 @@ A config is a diff against these. Everything a run depends on is a field, so eve
 overridden as `--config.block.field=value`; a misspelt one is an error.
 """
 
-import dataclasses
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -109,9 +108,9 @@ def split(**changes: Any) -> dict[str, Any]:
 
 def method(name: str, **changes: Any) -> dict[str, Any]:
     """Returns a method's hyper-parameters with the paper's defaults, and changes."""
-    fields = dataclasses.fields(methods.find(name))
-    block = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-    return dict(name=name) | _changed("method", block, changes)
+    if isinstance(changes.get("base"), dict):
+        changes["base"] = method(**changes["base"])
+    return dict(name=name) | _changed("method", methods.settings(name), changes)
 
 
 def optim(recipe: str, **changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ltssl_jax import parallel
+from ltssl_jax import parallel, planning
 from ltssl_jax.checkpoint import CheckpointStore
 from ltssl_jax.core import InputError, RawBatch, TrainState
 from ltssl_jax.data import feed
@@ -22,7 +22,7 @@ from ltssl_jax.report.records import RunDirectory
 from ltssl_jax.report.terminal import Terminal
 from ltssl_jax.report.watch import Watch
 from ltssl_jax.training import loop
-from ltssl_jax.training.step import make_eval_step, many
+from ltssl_jax.training.step import make_eval_step, make_pool_step, many
 
 MOST_AT_ONCE = 50  # steps per dispatch: a tenth of a second, within which Ctrl-C is heard
 HELD_BYTES = 2**28  # evaluation sets up to this size stay on the devices between evaluations
@@ -73,6 +73,7 @@ def train(
             log=watch.log,
             compiled=watch.compiled,
             hooks=hooks(run, exam, store),
+            refresh=refresh(run),
             is_stopped=lambda n: store.is_preempted() or is_interrupted(),
         )
         if int(state.step) < run.problem.total_steps:
@@ -110,8 +111,25 @@ def stacks(run: Plan, batches: feed.Feed, start: int, at_once: int) -> Iterator[
 def steps_at_once(run: Plan, feed_kind: str) -> int:
     """Returns the updates per dispatch; where images travel and on processors, if not told, one."""
     is_many = run.runner.is_accelerated and feed_kind == "resident"
-    asked = run.config.parallel.steps_at_once
-    return loop.steps_at_once(asked, run.config.train, most=MOST_AT_ONCE if is_many else 1)
+    most = MOST_AT_ONCE if is_many else 1
+    return planning.steps_at_once(run.config, most=most, refresh_every=planning.refresh_every(run))
+
+
+def refresh(run: Plan) -> loop.Refresh | None:
+    """Lets the method work on the whole pool between steps, if it wants to."""
+    if not (every := planning.refresh_every(run)):
+        return None
+    work = run.runner.once(run.method.refresh)
+    step = make_pool_step(run.method, run.model, run.problem, run.views, axis=run.runner.axis)
+    step, batches = run.runner.map(step), evaluation_batches(run, planning.pool(run))
+
+    def act(state: TrainState) -> TrainState:
+        answers = None
+        if run.method.needs.pool:
+            answers = evaluate.predictions(step, state, batches(), run.problem.num_unlabeled)
+        return state.replace(method_state=work(state.method_state, state.step, answers))
+
+    return loop.Refresh(every, act)
 
 
 def training_feed(
@@ -126,6 +144,7 @@ def training_feed(
         kind=run.config.data.feed,
         kept_bytes=int(run.config.data.kept_gib * 2**30),
         drop_last=run.config.data.drop_last,
+        balanced=run.method.needs.balanced,
         seed=run.config.seed,
         start=start,
         host=(jax.process_index(), jax.process_count()),

@@ -72,12 +72,16 @@ class Runner:
         # pmap sees the devices of its own process; the others see all of them.
         return Mesh(np.asarray(self._local if self.mode == "pmap" else self.devices), (AXIS,))
 
+    @property
+    def _everywhere(self) -> NamedSharding:
+        return NamedSharding(self._mesh, P())
+
     def replicate(self, tree: PyTree) -> PyTree:
         """Copies a tree (donation forbids aliases) and places it on every device.
 
         Placing with the step's own axis name saves a second compilation.
         """
-        return jax.device_put(jax.tree.map(jnp.copy, tree), NamedSharding(self._mesh, P()))
+        return jax.device_put(jax.tree.map(jnp.copy, tree), self._everywhere)
 
     def share(self, batch: PyTree) -> PyTree:
         """Takes this process's contiguous rows of a global batch."""
@@ -94,6 +98,10 @@ class Runner:
         return jax.tree.map(
             lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch
         )
+
+    def once(self, function: Callable) -> Callable:
+        """Compiles a function of replicated trees, all of whose results are replicated."""
+        return jax.jit(function, out_shardings=self._everywhere)
 
     def map(
         self,

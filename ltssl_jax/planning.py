@@ -1,6 +1,6 @@
 """What a configuration means: every part of a run, built and checked before it begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import flax.linen as nn
 import numpy as np
@@ -10,7 +10,7 @@ from ltssl_jax import methods, models, parallel
 from ltssl_jax.augment import views
 from ltssl_jax.core import InputError, Method, Problem, TrainState, Views
 from ltssl_jax.data import opening, statistics
-from ltssl_jax.data.sources import Source
+from ltssl_jax.data.sources import Records, Source
 from ltssl_jax.data.sources.base import Progress
 from ltssl_jax.data.splits import Split
 from ltssl_jax.parallel import Runner
@@ -56,12 +56,19 @@ def plan(config: ConfigDict, progress: Progress | None = None) -> Plan:
     check_counts(config, runner)
     source, split = load_data(config, progress)
     config = with_channel_statistics(config, source, split)
-    parts = assembled(config, runner, split.labeled_counts, len(split.unlabeled))
+    parts = assembled(
+        config, runner, split.labeled_counts, len(split.unlabeled), is_labeled=split.is_labeled
+    )
     return Plan(config=config, source=source, split=split, **vars(parts))
 
 
 def assembled(
-    config: ConfigDict, runner: Runner, labeled_counts: np.ndarray, num_unlabeled: int
+    config: ConfigDict,
+    runner: Runner,
+    labeled_counts: np.ndarray,
+    num_unlabeled: int,
+    *,
+    is_labeled: np.ndarray | None = None,
 ) -> Parts:
     """Builds what needs no image: a trained network is read back without the data."""
     method = methods.make(**config.method.to_dict())
@@ -69,6 +76,7 @@ def assembled(
         **config.model,
         num_classes=len(labeled_counts),
         heads=method.needs.heads,
+        branches=method.needs.branches,
         axis_name=None if config.parallel.per_device_statistics else runner.axis,
     )
     problem = Problem(
@@ -76,6 +84,7 @@ def assembled(
         num_unlabeled=num_unlabeled,
         steps_per_epoch=config.train.steps_per_epoch,
         total_steps=config.train.steps,
+        is_labeled=is_labeled,
     )
     optimizer = optim.make(**config.optim, total_steps=problem.total_steps)
     recipe = views.make(**config.augment, needs=method.needs)
@@ -100,9 +109,27 @@ def check_counts(config: ConfigDict, runner: Runner) -> None:
     for field, value in config.train.items():
         if value < 1:
             raise InputError(f"train.{field} is {value}; it must be at least 1")
-    loop.steps_at_once(config.parallel.steps_at_once, config.train, most=1)
+    steps_at_once(config, most=1)
     runner.check_batch("train.batch_size", config.train.batch_size)
     runner.check_batch("train.eval_batch_size", config.train.eval_batch_size)
+
+
+def steps_at_once(config: ConfigDict, *, most: int, refresh_every: int = 0) -> int:
+    """Returns the updates per dispatch: what is asked for, or up to `most`.
+
+    Raises:
+      InputError: what is asked for does not divide what falls between dispatches.
+    """
+    counted = {f"train.{k}": n for k, n in config.train.items() if k.endswith("_every")}
+    if refresh_every:
+        counted["the method's steps between two refreshes"] = refresh_every
+    return loop.steps_at_once(config.parallel.steps_at_once, counted, most=most)
+
+
+def refresh_every(parts: Parts) -> int:
+    """Returns after how many steps the method has work on the whole pool; 0 if it never has."""
+    is_refreshable = hasattr(parts.method, "refresh_every")
+    return parts.method.refresh_every(parts.problem) if is_refreshable else 0
 
 
 def load_data(config: ConfigDict, progress: Progress | None = None) -> tuple[Source, Split]:
@@ -114,6 +141,12 @@ def load_data(config: ConfigDict, progress: Progress | None = None) -> tuple[Sou
         progress=progress,
         **{name: config.data[name] for name in images},
     )
+
+
+def pool(run: Plan) -> Records:
+    """Returns the unlabeled images, in the order of the split, without their classes."""
+    records = run.source.train.take(run.split.unlabeled)
+    return replace(records, labels=np.full(len(records), -1, np.int32))
 
 
 def with_channel_statistics(config: ConfigDict, source: Source, split: Split) -> ConfigDict:

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 # bare package, which holds the version.
 STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "adam", "ema"))
 NUMBERS = "evaluation.confusion evaluation.metrics"
-BELOW_4 = f"core data augment models losses methods parallel {STEP} {NUMBERS}"
+BELOW_4 = f"core data augment models losses memory methods parallel {STEP} {NUMBERS}"
 BELOW_5 = f"{BELOW_4} training evaluation checkpoint report"
 BELOW_6 = f"{BELOW_5} defaults planning experiment trained"
 ARRAYS = "jax flax optax numpy"
@@ -41,10 +41,11 @@ FLOORS = {
     "parallel": ("core", "jax numpy"),
     "training.*": (f"core losses.reduce evaluation.confusion {STEP}", "jax flax optax"),
     # 2: methods know no network, networks no method, methods no other method
-    "methods.*": ("core losses", "jax flax.struct"),
+    "methods.*": ("core losses memory", "jax flax.struct"),
     "models.*": ("core models", "jax flax"),
     # 1: arrays to arrays, and files to arrays
     "losses.*": ("core losses", "jax optax chex"),
+    "memory.*": ("core losses memory", "jax chex"),
     "evaluation.confusion": ("core", "jax chex"),
     "evaluation.metrics": ("core", "numpy"),
     "augment.*": ("core augment", "jax"),
@@ -61,7 +62,8 @@ FLOORS = {
         "jax numpy scipy sklearn threadpoolctl imagehash jinja2 PIL",
     ),
     # 0: the nouns
-    "core": ("", "jax flax.struct"),
+    "core": ("core", "jax flax.struct"),
+    "core.*": ("core", "jax flax.struct"),
     # What is left of packages' own files holds nothing but its docstring.
     "*__init__": ("", ""),
 }

@@ -16,7 +16,7 @@ from ltssl_jax import core
 from ltssl_jax.augment import colour, geometry, randaugment
 from ltssl_jax.core import Array, Images, InputError
 
-LABELED, UNLABELED = 0, 1  # names of the streams in the keys
+LABELED, UNLABELED, BALANCED = 0, 1, 2  # names of the streams in the keys
 
 
 # --- random operations: batched images and uniforms [B, draws] -> images --------------------------
@@ -117,28 +117,24 @@ def _in_order(ops, images, uniforms):
 
 
 class Recipe(NamedTuple):
-    """How the two kinds of views are made."""
+    """How the kinds of views are made."""
 
     weak: View
     strong: View
+    contrastive: View
 
 
+_TRAS_STRONG = View(
+    pixels=(_rand_augment(num_ops=3, level=4 / 30), _CROP, _FLIP), normalized=(_cutout(1 / 2),)
+)
+_DIGITS_STRONG = View(pixels=(_WARP, _CONTRAST), normalized=(_cutout(3 / 8),))
 # Sizes in pixels follow the height of the images.
 RECIPES = {
     # Stomach-ache/TRAS, dataset/fix_cifar10.py; at height 32: crop padding 4, cutout 16.
-    "tras": Recipe(
-        weak=View(pixels=(_CROP, _FLIP)),
-        strong=View(
-            pixels=(_rand_augment(num_ops=3, level=4 / 30), _CROP, _FLIP),
-            normalized=(_cutout(1 / 2),),
-        ),
-    ),
+    "tras": Recipe(View((_CROP, _FLIP)), _TRAS_STRONG, _TRAS_STRONG),
     # Small grey images whose meaning changes when mirrored; at height 8: crop padding 1, cutout 3.
-    "digits": Recipe(
-        weak=View(pixels=(_CROP,)),
-        strong=View(pixels=(_WARP, _CONTRAST), normalized=(_cutout(3 / 8),)),
-    ),
-    "none": Recipe(weak=View(), strong=View()),
+    "digits": Recipe(View((_CROP,)), _DIGITS_STRONG, _DIGITS_STRONG),
+    "none": Recipe(View(), View(), View()),
 }
 
 
@@ -149,7 +145,7 @@ def make(
 
     Args:
       recipe: a name in `RECIPES`.
-      needs: what the method asks for; `needs.strong` views of each unlabeled image are made.
+      needs: which views the method asks for.
       mean, std: per channel, or one number for all, of images scaled to `[0, 1]`.
 
     Returns:
@@ -165,7 +161,7 @@ def make(
             raise InputError(f"augment.mean and augment.std hold {value!r}; give numbers")
     if not all(value > 0 for value in std):
         raise InputError(f"augment.std is {std}; every value must be positive")
-    return Views(RECIPES[recipe], needs.strong, tuple(mean), tuple(std))
+    return Views(RECIPES[recipe], needs, tuple(mean), tuple(std))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,22 +170,22 @@ class Views:
 
     Attributes:
       recipe: the operations.
-      num_strong: strong views of each unlabeled image.
+      needs: how many views of each kind.
       mean, std: per channel, or one number for all.
     """
 
     recipe: Recipe
-    num_strong: int
+    needs: core.Needs
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(
         self, raw: core.RawBatch, resident: core.Resident, key: Array, step: Array
     ) -> core.Batch:
-        """Makes the weak view of all images and the strong views of the unlabeled ones.
+        """Makes the views that the method needs.
 
         Args:
-          raw: the two streams of the step.
+          raw: the streams of the step.
           resident: the images of streams that bring only indices.
           key: the JAX key of the run's pixels.
           step: int32, number of updates finished.
@@ -200,41 +196,46 @@ class Views:
         Raises:
           InputError: if mean, std and the images' channels do not fit together.
         """
+        balanced = None
+        if raw.balanced is not None:
+            balanced = self._labeled(BALANCED, raw.balanced, resident.labeled, key, step)
         return core.Batch(
-            labeled=self._labeled(raw.labeled, resident.labeled, key, step),
+            labeled=self._labeled(LABELED, raw.labeled, resident.labeled, key, step),
             unlabeled=self._unlabeled(raw.unlabeled, resident.unlabeled, key, step),
+            balanced=balanced,
         )
 
     def evaluation(self, images: Images) -> Images:
         """Normalizes uint8 images `[..., H, W, C]` to float32, without augmentation."""
         return self._normalize(images)
 
-    def _labeled(self, stream, resident, key, step):
-        weak = self.recipe.weak
-        uniforms = _uniforms(key, LABELED, step, stream.slot, weak.draws)
-        view = weak.apply(_look_up(stream, resident), uniforms, normalize=self._normalize)
-        return core.Labeled(image=view, label=stream.label, index=stream.index)
+    def _labeled(self, name, stream, resident, key, step):
+        numbers = (1, self.needs.labeled_strong, self.needs.contrastive)
+        weak, strong, contrastive = self._views(name, stream, resident, key, step, numbers)
+        return core.Labeled(weak[0], stream.label, stream.index, strong, contrastive)
 
     def _unlabeled(self, stream, resident, key, step):
-        weak, strong = self.recipe
-        images = _look_up(stream, resident)
-        draws = weak.draws + self.num_strong * strong.draws
-        uniforms = _uniforms(key, UNLABELED, step, stream.slot, draws)
-        for_weak, for_strong = jnp.split(uniforms, [weak.draws], axis=1)
-        return core.Unlabeled(
-            weak=weak.apply(images, for_weak, normalize=self._normalize),
-            strong=self._strong(images, for_strong),
-            index=stream.index,
-        )
+        numbers = (self.needs.weak, self.needs.strong, self.needs.contrastive)
+        weak, strong, contrastive = self._views(UNLABELED, stream, resident, key, step, numbers)
+        return core.Unlabeled(weak[0], strong, stream.index, weak[1:], contrastive)
 
-    def _strong(self, images, uniforms):
-        if not self.num_strong:
+    def _views(self, name, stream, resident, key, step, numbers):
+        """Makes so many views of each kind of the recipe; a tuple of views for each kind."""
+        images = _look_up(stream, resident)
+        draws = [n * view.draws for n, view in zip(numbers, self.recipe, strict=True)]
+        uniforms = _uniforms(key, name, step, stream.slot, sum(draws))
+        shares = jnp.split(uniforms, [draws[0], draws[0] + draws[1]], axis=1)
+        made = zip(self.recipe, numbers, shares, strict=True)
+        return tuple(self._several(view, images, n, share) for view, n, share in made)
+
+    def _several(self, view, images, number, uniforms):
+        if not number:
             return ()
-        # All strong views in one batch, so that their operations are compiled once.
-        stacked = jnp.concatenate([images] * self.num_strong)
-        uniforms = jnp.concatenate(jnp.split(uniforms, self.num_strong, axis=1))
-        views = self.recipe.strong.apply(stacked, uniforms, normalize=self._normalize)
-        return tuple(jnp.split(views, self.num_strong))
+        # All views of a kind in one batch, so that their operations are compiled once.
+        stacked = jnp.concatenate([images] * number)
+        uniforms = jnp.concatenate(jnp.split(uniforms, number, axis=1))
+        views = view.apply(stacked, uniforms, normalize=self._normalize)
+        return tuple(jnp.split(views, number))
 
     def _normalize(self, images):
         channels = images.shape[-1]

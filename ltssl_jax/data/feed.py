@@ -48,6 +48,7 @@ def training(
     kind: str = "auto",
     seed: int,
     drop_last: bool = False,
+    balanced: bool = False,
     start: int = 0,
     host: tuple[int, int] = (0, 1),
     budget_bytes: int = 2**30,
@@ -64,6 +65,7 @@ def training(
       kind: one of `KINDS`; "auto" is "resident" where both subsets fit into `budget_bytes`.
       seed: of the order; every host passes the same.
       drop_last: leave out each epoch's last partial batch, see `sampler.indices`.
+      balanced: draw a second labeled batch, class by class.
       start: first step; the same as skipping that many.
       host: number of this host, and number of hosts.
       budget_bytes: see `kind`.
@@ -79,10 +81,13 @@ def training(
         _Subset.of(records, "labeled", split.labeled, batch_size, seed, drop_last, host),
         _Subset.of(records, "unlabeled", split.unlabeled, mu * batch_size, seed, drop_last, host),
     ]
-    if _choose(kind, streams, budget_bytes) == "tfdata":
+    is_resident = _choose(kind, streams, budget_bytes) == "resident"
+    if balanced:
+        streams.append(_balanced(streams[0], batch_size, seed))
+    if not is_resident:
         return Feed("tfdata", Resident(), _read_ahead(_keeping(streams, kept_bytes), start))
     batches = (RawBatch(*(s.at(step) for s in streams)) for step in itertools.count(start))
-    return Feed("resident", Resident(*_read_all(streams, progress)), batches)
+    return Feed("resident", Resident(*_read_all(streams[:2], progress)), batches)
 
 
 def evaluation(records: Records, *, batch_size: int) -> Iterator[EvalBatch]:
@@ -129,6 +134,12 @@ class _Subset:
         index = self.indices(step)[self.slots]
         image = self.read(index) if with_images else None
         return Stream(index.astype(np.int32), self.slots, self.labels[index], image)
+
+
+def _balanced(labeled: _Subset, batch_size: int, seed: int) -> _Subset:
+    """Reads the labeled images in another order; each class as often as any other."""
+    order = sampler.balanced(labeled.labels, batch_size, seed=seed, stream="balanced")
+    return dataclasses.replace(labeled, indices=order)
 
 
 class _Kept:
@@ -233,7 +244,7 @@ def _read_ahead(streams: list[_Subset], start: int) -> Iterator[RawBatch]:
 def _drain(dataset, tensorflow_error: type, failures: list[Exception]) -> Iterator[RawBatch]:
     try:
         for arrays in dataset.as_numpy_iterator():
-            yield RawBatch(Stream(*arrays[:4]), Stream(*arrays[4:]))
+            yield RawBatch(*(Stream(*arrays[i : i + 4]) for i in range(0, len(arrays), 4)))
     except tensorflow_error as error:
         raise (failures or [error])[0] from None
 

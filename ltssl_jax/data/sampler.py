@@ -56,12 +56,43 @@ def indices(
     return batch
 
 
+def balanced(
+    labels: np.ndarray, batch_size: int, *, seed: int, stream: str
+) -> Callable[[int], np.ndarray]:
+    """Returns the function from a step to examples drawn class by class, with replacement.
+
+    Every class that has examples is equally probable, and so is each of its examples; what
+    PyTorch's `WeightedRandomSampler` does with weights `1 / n_k`.
+
+    Args:
+      labels: `[N]` int, at least 0.
+      batch_size: examples per step, over all hosts.
+      seed, stream: as in `indices`.
+
+    Returns:
+      Step (int, at least 0) to `[batch_size]` int64 in `[0, N)`.
+    """
+    _check(len(labels), batch_size, seed, stream, drop_last=False)
+    order = np.argsort(labels, kind="stable")
+    _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+
+    def batch(step: int) -> np.ndarray:
+        draw = _generator((seed, zlib.crc32(stream.encode()), step))
+        k = draw.integers(len(sizes), size=batch_size)
+        return order[first[k] + draw.integers(sizes[k])]
+
+    return batch
+
+
 _SHUFFLER = ThreadPoolExecutor(1, "shuffler")  # NumPy shuffles without holding Python's lock
 
 
 def _permutation(size: int, entropy: tuple[int, ...]) -> np.ndarray:
-    bits = np.random.Philox(np.random.SeedSequence(entropy))
-    return np.random.Generator(bits).permutation(size)
+    return _generator(entropy).permutation(size)
+
+
+def _generator(entropy: tuple[int, ...]) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
 def _check(size, batch_size, seed, stream, drop_last) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ltssl_jax.core import EvalBatch, TrainState
@@ -33,6 +34,18 @@ def confusion_matrix(
         jax.block_until_ready(total)
         total = total + eval_step(state, batch)
     return np.asarray(total).round().astype(np.int64)
+
+
+def predictions(
+    pool_step: Callable[[TrainState, EvalBatch], jax.Array],
+    state: TrainState,
+    batches: Iterable[EvalBatch],
+    number: int,
+) -> jax.Array:
+    """Returns the logits of the first `number` rows of all batches, `[number, K]`."""
+    # One after the other, for the reason above.
+    parts = [jax.block_until_ready(pool_step(state, batch)) for batch in batches]
+    return jnp.concatenate(parts)[:number]
 
 
 def held(read: Batches) -> Batches:

@@ -39,6 +39,16 @@ def find(name: str) -> type[Method]:
     return module.METHOD
 
 
+def settings(name: str) -> dict[str, Any]:
+    """Returns the hyper-parameters of a method that have defaults; a base is a nested dictionary.
+
+    Raises:
+      InputError: see `find`.
+    """
+    values = {f.name: _default(f) for f in dataclasses.fields(find(name))}
+    return {key: _complete(v) for key, v in values.items() if v is not dataclasses.MISSING}
+
+
 def make(name: str, **hyper_parameters: Any) -> Method:
     """Builds a method from its name and hyper-parameters; a nested `dict(name=…)` is built too.
 
@@ -54,9 +64,21 @@ def make(name: str, **hyper_parameters: Any) -> Method:
                 f"{error}. A configuration takes another method with all its fields by"
                 f" `config.method = defaults.method({name!r})`"
             )
-    return method(**{field: _built(value) for field, value in hyper_parameters.items()})
+    values = settings(name) | hyper_parameters
+    return method(**{field: make(**v) if _is_method(v) else v for field, v in values.items()})
 
 
-def _built(value: Any) -> Any:
-    is_method = isinstance(value, dict) and "name" in value
-    return make(**value) if is_method else value
+def _default(field: dataclasses.Field) -> Any:
+    has_factory = field.default_factory is not dataclasses.MISSING
+    return field.default_factory() if has_factory else field.default
+
+
+def _complete(value: Any) -> Any:
+    """Adds to a nested method the defaults of the fields that it does not say."""
+    if not _is_method(value):
+        return value
+    return dict(name=value["name"]) | settings(value["name"]) | value
+
+
+def _is_method(value: Any) -> bool:
+    return isinstance(value, dict) and "name" in value

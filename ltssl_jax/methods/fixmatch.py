@@ -21,10 +21,10 @@ import dataclasses
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jax.nn import softmax
+from jax.nn import one_hot, softmax
 
-from ltssl_jax.core import InputError, Loss, Needs, Term
-from ltssl_jax.losses.classification import cross_entropy
+from ltssl_jax.core import InputError, Loss, Needs, Targets, Term
+from ltssl_jax.losses.classification import soft_cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label
 from ltssl_jax.losses.margins import log_prior, logit_adjusted_cross_entropy
 
@@ -38,6 +38,7 @@ class FixMatch:
       unlabeled_weight: weight of the consistency term.
       labeled_tau: logit-adjustment strength of the labeled loss; 0 is plain cross entropy.
       pseudo_label_tau: prior correction of the pseudo-labels; 0 leaves them as they are.
+      is_soft: the whole distribution is the target, not its most probable class (CDMAD).
       num_strong: strong views per unlabeled image.
       forward_mode: `"joint"` or `"separate"` batch-norm passes (weak, labeled, strong views).
     """
@@ -46,8 +47,11 @@ class FixMatch:
     unlabeled_weight: float = 1.0
     labeled_tau: float = 0.0
     pseudo_label_tau: float = 0.0
+    is_soft: bool = False
     num_strong: int = 1
     forward_mode: str = "joint"
+
+    slots = ("guess", "accept", "supervised")
 
     def __post_init__(self):
         check = InputError.check
@@ -68,28 +72,41 @@ class FixMatch:
         return log_prior(problem.labeled_counts)
 
     def loss(self, log_pi, forward, batch, ctx):
-        """Forwards all views, together or one by one."""
+        """Guesses on the weak view, accepts what is confident, learns it on the strong views."""
+        logits = self.guess(log_pi, forward, batch, ctx)
+        targets, log_pi = self.accept(log_pi, logits, batch, ctx)
+        terms = self.learn(log_pi, forward, batch, targets, ctx)
+        return Loss(terms, log_pi, {"mask/base": targets.mask})
+
+    def guess(self, log_pi, forward, batch, ctx):
+        """Forwards all views, together or one by one; logits of the weak one, corrected."""
         views = (batch.labeled.image, *batch.unlabeled.strong)
         if self.forward_mode == "joint":
-            outputs = forward.jointly(batch.unlabeled.weak, *views)
+            weak = forward.jointly(batch.unlabeled.weak, *views)[0]
         else:
-            outputs = [forward(batch.unlabeled.weak), *forward.apart(*views)]
-        weak, labeled, *strong = [output.logits["base"] for output in outputs]
-        terms, monitors = self.terms(
-            log_pi, labeled, stop_gradient(weak), jnp.stack(strong), batch.labeled.label
-        )
-        return Loss(terms, log_pi, monitors)
+            weak = forward(batch.unlabeled.weak)
+            forward.apart(*views)
+        return stop_gradient(weak.logits["base"]) - self.pseudo_label_tau * log_pi[None, :]
 
-    def terms(self, log_pi, labeled, weak, strong, labels):
-        """The method on logits: labeled `[B, K]`, weak `[U, K]`, strong `[S, U, K]`."""
-        probs = softmax(weak - self.pseudo_label_tau * log_pi[None, :])
-        pseudo_labels, mask = pseudo_label(probs, self.threshold)
-        consistency = jnp.stack([mask * cross_entropy(view, pseudo_labels) for view in strong])
-        supervised = logit_adjusted_cross_entropy(labeled, labels, log_pi, tau=self.labeled_tau)
+    def accept(self, log_pi, logits, batch, ctx):
+        """Targets are one-hot, or soft; the mask says which are confident."""
+        probs = softmax(logits)
+        labels, mask = pseudo_label(probs, self.threshold)
+        return Targets(
+            probs if self.is_soft else one_hot(labels, logits.shape[1]), labels, mask
+        ), log_pi
+
+    def learn(self, log_pi, forward, batch, targets, ctx):
+        """Both terms; the consistency of all strong views has one mean."""
+        x, y = batch.labeled.image, batch.labeled.label
+        labeled, *strong = [out.logits["base"] for out in forward.apart(x, *batch.unlabeled.strong)]
+        consistency = [targets.mask * soft_cross_entropy(s, targets.probs) for s in strong]
         return {
-            "supervised": Term(supervised),
-            "consistency": Term(consistency, self.unlabeled_weight),
-        }, {"mask/base": mask}
+            "supervised": Term(
+                logit_adjusted_cross_entropy(labeled, y, log_pi, tau=self.labeled_tau)
+            ),
+            "consistency": Term(jnp.stack(consistency), self.unlabeled_weight),
+        }
 
     def predict(self, log_pi, network, images, epoch):
         """Logits of the one head."""
@@ -103,5 +120,12 @@ class FixMatch:
 METHOD = FixMatch
 EXAMPLES = (
     FixMatch(),
-    FixMatch(0.2, labeled_tau=1.0, pseudo_label_tau=1.0, num_strong=2, forward_mode="separate"),
+    FixMatch(
+        0.2,
+        labeled_tau=1.0,
+        pseudo_label_tau=1.0,
+        is_soft=True,
+        num_strong=2,
+        forward_mode="separate",
+    ),
 )

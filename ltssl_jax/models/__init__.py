@@ -18,6 +18,7 @@ def make(
     *,
     num_classes: int,
     heads: tuple[Head, ...],
+    branches: int = 1,
     axis_name: str | None = None,
     dtype: str = "float32",
     **hyper_parameters,
@@ -28,6 +29,7 @@ def make(
       name: `"wide_resnet"` or `"small_cnn"`.
       num_classes: K.
       heads: what the method needs on top of the features.
+      branches: copies of the last batch norm, for methods that need several.
       axis_name: device axis over which batch statistics are taken; None keeps them per device.
       dtype: `"float32"` or `"bfloat16"` computation; parameters and statistics are float32.
       **hyper_parameters: fields of the backbone, e.g. `depth=28, width=2`.
@@ -40,7 +42,8 @@ def make(
     if dtype not in DTYPES:
         raise InputError.unknown("model.dtype", dtype, DTYPES)
     backbone = BACKBONES[name]
-    known = set(inspect.signature(backbone).parameters) - {"parent", "name", "axis_name", "dtype"}
+    ours = {"parent", "name", "branches", "axis_name", "dtype"}
+    known = set(inspect.signature(backbone).parameters) - ours
     for field in hyper_parameters:
         if field not in known:
             raise InputError.unknown(f"field of model {name!r}:", field, known)
@@ -51,5 +54,5 @@ def make(
             f"model.momentum is {hyper_parameters['momentum']}, the weight of new batch-norm"
             " statistics; it must be at most 1"
         )
-    body = backbone(axis_name=axis_name, dtype=DTYPES[dtype], **hyper_parameters)
+    body = backbone(branches=branches, axis_name=axis_name, dtype=DTYPES[dtype], **hyper_parameters)
     return Network(body, tuple(heads), num_classes)

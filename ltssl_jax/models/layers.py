@@ -51,6 +51,29 @@ class BatchNorm(nn.Module):
         return y
 
 
+class Pool(nn.Module):
+    """Averages over the pixels, after each of several further batch norms if there are branches.
+
+    With branches every row passes through all of them; what tells them apart is which rows a loss
+    reads from which (classwise batch norm, Ma et al., arXiv:2312.15702, with momentum 0.1).
+    """
+
+    branches: int = 1
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps `[B, H, W, C]` to `[B, C]` float32, or `[B, branches, C]`."""
+        x = x.astype(jnp.float32)
+        if self.branches == 1:
+            return jnp.mean(x, axis=(1, 2))
+        norms = [
+            BatchNorm(0.1, axis_name=self.axis_name, name=f"branch{i}")
+            for i in range(self.branches)
+        ]
+        return jnp.stack([jnp.mean(norm(x, train), axis=(1, 2)) for norm in norms], axis=1)
+
+
 # The gradient is written out: all it needs is the layer's input, read twice. Differentiated
 # automatically it also keeps, and moves, the intermediate results, which on memory-bound hardware
 # is most of what a step does; see docs/performance.md.

@@ -16,13 +16,18 @@ class Network(nn.Module):
 
     def setup(self):
         """Builds one submodule per head, named after it."""
-        self.classifier = {h.name: heads_.make(h, self.num_classes) for h in self.heads}
+        axis_name = getattr(self.backbone, "axis_name", None)
+        self.classifier = {h.name: heads_.make(h, self.num_classes, axis_name) for h in self.heads}
 
     def __call__(self, images: Images, train: bool) -> Outputs:
-        """Maps `[B, H, W, C]` to features `[B, D]` and logits `[B, size]` by head name."""
-        features = self.backbone(images, train).astype(jnp.float32)
-        return Outputs(features, {name: head(features) for name, head in self.classifier.items()})
+        """Maps `[B, H, W, C]` to features `[B, D]` and logits `[B, size]` by head name.
 
-    def head(self, name: str, features: Array) -> Array:
-        """Applies the head `name` alone to features `[B, D]`."""
-        return self.classifier[name](features)
+        Where the backbone has several branches, both have an axis for them after the first.
+        """
+        features = self.backbone(images, train).astype(jnp.float32)
+        logits = {name: head(features, train) for name, head in self.classifier.items()}
+        return Outputs(features, logits)
+
+    def head(self, name: str, features: Array, train: bool) -> Array:
+        """Applies the head `name` alone to features `[..., D]`."""
+        return self.classifier[name](features, train)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ltssl_jax.core import Array, Images
-from ltssl_jax.models.layers import BatchNorm
+from ltssl_jax.models.layers import BatchNorm, Pool
 
 
 class SmallCNN(nn.Module):
@@ -13,12 +13,14 @@ class SmallCNN(nn.Module):
     Attributes:
       width: channels of the first convolution; the others have 2, 2 and 4 times as many.
       momentum: weight of the new batch-norm statistics; large, for runs of few steps.
+      branches: see `layers.Pool`.
       axis_name: device axis over which batch statistics are taken, or None.
       dtype: type of the computation; parameters and statistics stay float32.
     """
 
     width: int = 16
     momentum: float = 0.1
+    branches: int = 1
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
 
@@ -44,4 +46,4 @@ class SmallCNN(nn.Module):
                 name=f"bn{i}",
             )
             x = norm(conv(x), train)
-        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        return Pool(self.branches, self.axis_name, name="pool")(x, train)

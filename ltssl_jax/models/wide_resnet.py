@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ltssl_jax.core import Array, Images, InputError
-from ltssl_jax.models.layers import BatchNorm
+from ltssl_jax.models.layers import BatchNorm, Pool
 
 # Normal with variance 2 / (k * k * channels_out), as the authors initialize.
 CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -58,6 +58,7 @@ class WideResNet(nn.Module):
       width: multiplies the channels 16, 32, 64 of the three stages.
       momentum: weight of the new batch-norm statistics.
       activate_entry: textbook pre-activation in stages two and three; see the module docstring.
+      branches: see `layers.Pool`.
       axis_name: device axis over which batch statistics are taken, or None.
       dtype: type of the computation; parameters and statistics stay float32.
     """
@@ -66,6 +67,7 @@ class WideResNet(nn.Module):
     width: int = 2
     momentum: float = 0.001
     activate_entry: bool = False
+    branches: int = 1
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
 
@@ -93,7 +95,7 @@ class WideResNet(nn.Module):
                 name = f"block{stage}_{i}"
                 x = Block(filters, strides, entry, conv, norm, name=name)(x, train)
         x = norm(name="bn1")(x, train)
-        return jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        return Pool(self.branches, self.axis_name, name="pool")(x, train)
 
     def _entry(self, stage: int, is_widening: bool) -> str:
         if not is_widening:

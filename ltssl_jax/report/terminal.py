@@ -63,6 +63,9 @@ class Terminal:
             left = datetime.timedelta(seconds=round((self._total - log.step) / rate))
             waited = log.waited / log.seconds
             starved = f" ({waited:.0%} waiting for input)" if waited >= WORTH_SAYING else ""
+            refreshed = log.refreshed / (log.refreshed + log.seconds)
+            if refreshed >= WORTH_SAYING:
+                starved += f" (another {refreshed:.0%} refreshing the pool)"
             speed = f"  {rate * self._images:,.0f} images/s{starved}  {left} left"
 
         def values(kind):

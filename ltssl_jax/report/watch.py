@@ -71,6 +71,9 @@ class Watch:
             rate = entry.num_steps * self._images_per_step / entry.seconds
             record["images_per_second"] = rate
             record["input_share"] = entry.waited / entry.seconds
+        if entry.refreshed:
+            record["refresh_seconds"] = entry.refreshed
+            record["refresh_share"] = entry.refreshed / (entry.refreshed + entry.seconds)
         self.records.append(record)
         self.terminal.log(entry)
 

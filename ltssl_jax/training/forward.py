@@ -43,7 +43,7 @@ class NetworkForward:
     ):
         self.batch_stats = batch_stats
         self._model, self._params, self._ema = model, params, ema
-        self._group = jnp.shape if stack_views else id
+        self._group = jnp.shape if stack_views and _has_one_momentum(model) else id
         self._seen: dict[int, tuple[Images, Outputs]] = {}  # the view is kept: no id is reused
 
     def __call__(self, images: Images) -> Outputs:
@@ -65,20 +65,35 @@ class NetworkForward:
             self._remember(new, _split(outputs, new))
         return self._remembered(views)
 
+    def replicated(self, images: Images) -> Outputs:
+        """Forwards images that are equal on all devices, with the statistics of one of them."""
+        if id(images) not in self._seen:
+            alone = self._model.clone(backbone=self._model.backbone.clone(axis_name=None))
+            self._remember([images], _unstacked(self._train(images[None], alone), 1))
+        return self._remembered([images])[0]
+
     def head(self, name: str, features: Array) -> Array:
-        """Applies one head to features `[B, D]`."""
-        return self._model.apply({"params": self._params}, name, features, method="head")
+        """Applies one head to features `[..., D]`; running statistics stay as they are."""
+        variables = {"params": self._params, "batch_stats": self.batch_stats}
+        apply = functools.partial(self._model.apply, method="head", mutable=["batch_stats"])
+        return apply(variables, name, features, True)[0]
 
-    def teacher(self, images: Images) -> Outputs:
-        """EMA weights, running statistics, no gradient."""
-        return lax.stop_gradient(evaluate(self._model, self._ema, images))
+    def kernel(self, name: str) -> Array:
+        """Returns the weights `[D, K]` of one linear head."""
+        return self._params[f"classifier_{name}"]["dense"]["kernel"]
 
-    def _train(self, stacked: Images) -> Outputs:
+    def teacher(self, images: Images, *, by_batch: bool = False) -> Outputs:
+        """EMA weights, no gradient; running statistics, or `by_batch` those of these images."""
+        outputs = evaluate(self._model, self._ema, images, by_batch=by_batch)
+        return lax.stop_gradient(outputs)
+
+    def _train(self, stacked: Images, model: nn.Module | None = None) -> Outputs:
         """Forwards `[V, B, H, W, C]`, each view by its own statistics, in one batch."""
 
         def forwarded(images):
             variables = {"params": self._params, "batch_stats": self.batch_stats}
-            return self._model.apply(variables, images, True, mutable=["batch_stats"])
+            model_ = model or self._model
+            return model_.apply(variables, images, True, mutable=["batch_stats"])
 
         outputs, updated = jax.vmap(forwarded)(stacked)
         if len(stacked) == 1:
@@ -99,10 +114,17 @@ class NetworkForward:
         return tuple(self._seen[id(view)][1] for view in views)
 
 
-def evaluate(model: nn.Module, weights: Ema, images: Images) -> Outputs:
-    """Forwards `[B, H, W, C]` with running statistics."""
+def evaluate(model: nn.Module, weights: Ema, images: Images, *, by_batch: bool = False) -> Outputs:
+    """Forwards `[B, H, W, C]` with running statistics, or `by_batch` with those of the images."""
     variables = {"params": weights.params, "batch_stats": weights.batch_stats}
+    if by_batch:
+        return model.apply(variables, images, True, mutable=["batch_stats"])[0]
     return model.apply(variables, images, False)
+
+
+def _has_one_momentum(model: nn.Module) -> bool:
+    has_branches = getattr(model.backbone, "branches", 1) > 1
+    return not has_branches and all(h.kind != "normalized_mlp" for h in model.heads)
 
 
 def _one_by_one(start: Array, updates: Array, *, keep: float) -> Array:
@@ -146,6 +168,15 @@ class AxisDevices:
         """Concatenates the devices' batches along axis 0, without gradient."""
         return self._apply(lambda x: lax.all_gather(x, self.axis, tiled=True), tree)
 
+    def share(self, tree: PyTree) -> PyTree:
+        """Takes this device's rows of what `gather` returned, without gradient."""
+
+        def own(x):
+            size = x.shape[0] // lax.axis_size(self.axis)
+            return lax.dynamic_slice_in_dim(x, lax.axis_index(self.axis) * size, size)
+
+        return self._apply(own, tree)
+
     def _apply(self, collective, tree: PyTree) -> PyTree:
         tree = lax.stop_gradient(tree)
         return tree if self.axis is None else jax.tree.map(collective, tree)
@@ -159,5 +190,9 @@ class ExampleKeys:
 
     def per_example(self, stream: str, index: Array) -> Array:
         """One key per example `[B]`, from the stream's name and the example's index `[B]`."""
-        key = jax.random.fold_in(self._key, zlib.crc32(stream.encode()))
+        key = self.shared(stream)
         return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+
+    def shared(self, stream: str) -> Array:
+        """One key for all examples, from the stream's name."""
+        return jax.random.fold_in(self._key, zlib.crc32(stream.encode()))

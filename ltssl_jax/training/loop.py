@@ -25,20 +25,26 @@ class Hook(NamedTuple):
         return step % self.every == 0 or step == total_steps
 
 
-def steps_at_once(asked: int, settings: Mapping[str, int], *, most: int) -> int:
+class Refresh(NamedTuple):
+    """Replaces the state by `act(state)` after every `every` steps."""
+
+    every: int
+    act: Callable[[TrainState], TrainState]
+
+
+def steps_at_once(asked: int, counted: Mapping[str, int], *, most: int) -> int:
     """Returns how many steps a dispatch makes.
 
     Logs, evaluations and checkpoints fall between dispatches, so it divides what they count in.
 
     Args:
       asked: a number of steps, or 0 for the largest that is possible.
-      settings: `config.train`, of which the fields `…_every` count.
+      counted: after how many steps something else happens, by what says so.
       most: limit, where nothing was asked.
 
     Raises:
       InputError: what was asked does not divide what one of them counts in.
     """
-    counted = {f"train.{k}": v for k, v in settings.items() if k.endswith("_every")}
     for name, every in counted.items():
         InputError.check(
             asked >= 0 and every % (asked or 1) == 0,
@@ -70,6 +76,7 @@ def run(
     log: Callable[[Log], None],
     compiled: Callable[[float], None] = lambda seconds: None,
     hooks: tuple[Hook, ...] = (),
+    refresh: Refresh | None = None,
     is_stopped: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
     """Trains until `total_steps` updates are finished, or `is_stopped(step)` says so.
@@ -87,6 +94,7 @@ def run(
       log: receives each `Log`, one dispatch after its last step's.
       compiled: receives the seconds of the first dispatch, nearly all of them compilation.
       hooks: evaluation, checkpoints.
+      refresh: a method's work between steps; comes before the hooks.
       is_stopped: asked after every dispatch.
 
     Returns:
@@ -109,6 +117,9 @@ def run(
         window.add(metrics, size, is_timed=size in known_sizes)
         known_sizes.add(size)
         n += size
+        if refresh and n % refresh.every == 0:
+            with window.refreshing(metrics):
+                state = jax.block_until_ready(refresh.act(state))
         due = [hook for hook in hooks if hook.is_due(n, total_steps)]
         if due:
             jax.block_until_ready(metrics)  # so that the hooks' time is not the steps'
@@ -126,13 +137,7 @@ class _Window:
 
     def __init__(self, log: Callable[[Log], None]):
         self._log, self._metrics, self._sizes, self._num_timed = log, [], [], 0
-        self._began, self._waited = time.perf_counter(), 0.0
-
-    def restart(self) -> float:
-        """Sets the clock to zero; returns the seconds it showed."""
-        now = time.perf_counter()
-        seconds, self._began, self._waited = now - self._began, now, 0.0
-        return seconds
+        self._began, self._waited, self._refreshed = time.perf_counter(), 0.0, 0.0
 
     def add(self, metrics: Mapping[str, Array], num_steps: int, *, is_timed: bool) -> None:
         self._metrics.append(metrics)
@@ -155,14 +160,23 @@ class _Window:
         ended.append(time.perf_counter())
         self._began += ended[0] - began
 
+    @contextlib.contextmanager
+    def refreshing(self, made: PyTree) -> Iterator[None]:
+        """Counts the time of a refresh by itself, from when all steps made before are done."""
+        jax.block_until_ready(made)
+        with self.paused() as seconds:
+            yield
+        self._refreshed += seconds()
+
     def flush(self, step: int) -> None:
         """Logs what is there, and begins anew."""
         if self._metrics:
             averages = _mean(self._metrics, self._sizes)
             seconds = time.perf_counter() - self._began
-            self._log(Log(step, averages, self._num_timed, seconds, self._waited))
+            times = (seconds, self._waited, self._refreshed)
+            self._log(Log(step, averages, self._num_timed, *times))
         self._metrics, self._sizes, self._num_timed = [], [], 0
-        self.restart()
+        self._began, self._waited, self._refreshed = time.perf_counter(), 0.0, 0.0
 
 
 def _is_done(metrics: PyTree) -> bool:

@@ -1,5 +1,6 @@
 """The train step and the evaluation step: pure, written once, for one device of any number."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -62,7 +63,8 @@ def make_train_step(
         view_key, method_key = (jax.random.fold_in(root, world) for world in (0, 1))
         batch = views(raw, resident, view_key, state.step)
         rng = ExampleKeys(jax.random.fold_in(method_key, state.step))
-        ctx = Context(state.step, state.step // problem.steps_per_epoch, rng, devices)
+        epoch = state.step // problem.steps_per_epoch
+        ctx = Context(state.step, epoch, rng, devices, problem.steps_per_epoch, problem.total_steps)
 
         def objective(params):
             forward = NetworkForward(
@@ -140,14 +142,26 @@ def make_eval_step(
     num_classes = problem.labeled_counts.shape[0]
 
     def eval_step(state: TrainState, batch: EvalBatch) -> Array:
-        epoch = jnp.maximum(state.step - 1, 0) // problem.steps_per_epoch
-        logits = method.predict(
-            state.method_state,
-            lambda images: evaluate(model, state.ema, images),
-            views.evaluation(batch.image),
-            epoch,
-        )
+        logits = _predicted(method, model, problem, views, state, batch)
         predictions = jnp.argmax(logits, axis=-1)
         return devices.sum(confusion.count(batch.label, predictions, batch.mask, num_classes))
 
     return eval_step
+
+
+def make_pool_step(
+    method: Method, model: nn.Module, problem: Problem, views: Views, *, axis: str | None
+) -> EvalStep:
+    """Returns a pure `(state, batch) -> [B, K]` logits of the EMA network, of all devices' rows."""
+    devices = AxisDevices(axis)
+
+    def pool_step(state: TrainState, batch: EvalBatch) -> Array:
+        return devices.gather(_predicted(method, model, problem, views, state, batch))
+
+    return pool_step
+
+
+def _predicted(method, model, problem, views, state, batch):
+    epoch = jnp.maximum(state.step - 1, 0) // problem.steps_per_epoch
+    network = functools.partial(evaluate, model, state.ema)
+    return method.predict(state.method_state, network, views.evaluation(batch.image), epoch)

@@ -4,6 +4,7 @@ A class with defaults that cannot run, or with settings that deserve the same tr
 `EXAMPLES`.
 """
 
+import copy
 import functools
 import importlib
 
@@ -15,14 +16,15 @@ import pytest
 
 from ltssl_jax import core, methods, parallel
 from ltssl_jax.checkpoint import CheckpointStore
-from ltssl_jax.models.layers import BatchNorm
+from ltssl_jax.methods.tras import TRAS
+from ltssl_jax.models.layers import BatchNorm, Pool
 from ltssl_jax.models.network import Network
 from ltssl_jax.training import optim, state
 from ltssl_jax.training.ema import Averaging
 from ltssl_jax.training.step import make_eval_step, make_train_step, many
 
-COUNTS = np.array([3, 40, 1, 12])  # by design not in the order of the classes
-K, B, MU, STEPS = len(COUNTS), 16, 2, 3
+COUNTS = np.array([3, 40, 1, 12, 7])  # by design not in the order of the classes
+K, B, MU, STEPS, N_U = len(COUNTS), 16, 2, 3, 99
 IMAGE = (6, 6, 1)
 
 
@@ -48,24 +50,26 @@ class GivenViews:
 
 @functools.cache
 def problem():
-    return core.Problem(COUNTS, num_unlabeled=99, steps_per_epoch=2, total_steps=10)
+    is_labeled = np.arange(N_U) % 7 == 0
+    return core.Problem(COUNTS, N_U, steps_per_epoch=2, total_steps=10, is_labeled=is_labeled)
 
 
 class Backbone(nn.Module):
     """One convolution and one batch norm: what a method can meet, quick to compile."""
 
     axis_name: str | None
+    branches: int = 1
     momentum: float = 0.1
 
     @nn.compact
     def __call__(self, images, train):
-        x = nn.Conv(5, (3, 3), use_bias=False, name="conv")(images)
+        x = nn.Conv(6, (3, 3), use_bias=False, name="conv")(images)
         x = BatchNorm(self.momentum, axis_name=self.axis_name)(x, train)
-        return jnp.mean(nn.tanh(x), axis=(1, 2))
+        return Pool(self.branches, self.axis_name, name="pool")(nn.tanh(x), train)
 
 
 def network(method, axis):
-    return Network(Backbone(axis), method.needs.heads, K)
+    return Network(Backbone(axis, method.needs.branches), method.needs.heads, K)
 
 
 def batch(method, step):
@@ -74,20 +78,27 @@ def batch(method, step):
     def view(n):
         return jnp.asarray(rng.normal(size=(n, *IMAGE)), jnp.float32)
 
-    strong = tuple(view(MU * B) for _ in range(method.needs.strong))
-    labels = jnp.asarray(rng.integers(K, size=B), jnp.int32)
-    index = jnp.asarray(rng.permutation(99)[: MU * B], jnp.int32)
-    return core.Batch(
-        core.Labeled(view(B), labels, jnp.arange(B)),
-        core.Unlabeled(view(MU * B), strong, index),
-    )
+    def several(number, n):
+        return tuple(view(n) for _ in range(number))
+
+    def labeled():
+        labels = jnp.asarray(rng.integers(K, size=B), jnp.int32)
+        views = several(needs.labeled_strong, B), several(needs.contrastive, B)
+        return core.Labeled(view(B), labels, jnp.arange(B), *views)
+
+    needs, rows = method.needs, MU * B
+    strong = several(needs.strong, rows)
+    index = jnp.asarray(rng.permutation(N_U)[:rows], jnp.int32)
+    views = several(needs.weak - 1, rows), several(needs.contrastive, rows)
+    unlabeled = core.Unlabeled(view(rows), strong, index, *views)
+    return core.Batch(labeled(), unlabeled, labeled() if needs.balanced else None)
 
 
 class Trained:
     """A method on one runner: its start, and the compiled step."""
 
     def __init__(self, method, mode="jit", num_devices=1):
-        self.method, self.problem = method, problem()
+        self.method, self.problem, self.order = method, problem(), None
         self.runner = parallel.make(mode, num_devices=num_devices)
         self.model = network(method, self.runner.axis)
         # SGD: Adam's first steps would turn rounding into differences of the learning rate.
@@ -109,6 +120,9 @@ class Trained:
             return step(*args)
 
         self.step = self.runner.map(counted, num_shared=1)
+        is_refreshable = hasattr(method, "refresh_every")
+        self.every = method.refresh_every(self.problem) if is_refreshable else 0
+        self.refresh = self.runner.once(method.refresh) if self.every else None
 
     def start(self):
         return state.create(
@@ -122,7 +136,19 @@ class Trained:
             shard = self.runner.shard(views(self.method, n))
             current, m = self.step(current, shard, core.Resident())
             metrics.append(m)
+            if self.every and (n + 1) % self.every == 0:
+                current = self.refreshed(current, n)
         return jax.device_get((current, metrics))
+
+    def refreshed(self, current, n):
+        """What the method makes of the state between steps; the answers to the pool are given."""
+        pool = np.random.default_rng(100 + n).normal(size=(N_U, K)).astype(np.float32)
+        if self.order is not None:
+            pool = pool[:, self.order]
+        answers = self.runner.replicate(jnp.asarray(4 * pool)) if self.method.needs.pool else None
+        return current.replace(
+            method_state=self.refresh(current.method_state, current.step, answers)
+        )
 
 
 @functools.cache
@@ -192,11 +218,16 @@ def test_does_not_trace_again(method):
 
 
 @every_method
-@pytest.mark.parametrize("mode", parallel.MODES)
-def test_eight_devices_equal_one(method, mode):
+def test_eight_devices_equal_one(method, mode="pmap"):
     _, start, final, metrics = reference(method)
     ours = Trained(method, mode, num_devices=8).run(start)
     assert_close(ours, (final, metrics))
+
+
+@pytest.mark.parametrize("mode", [mode for mode in parallel.MODES if mode != "pmap"])
+def test_so_they_do_under_the_other_mappings(mode):
+    """The step is the same function; one method with a phase and two heads stands for all."""
+    test_eight_devices_equal_one(TRAS(threshold=0.2, warmup_epochs=0), mode)
 
 
 @every_method
@@ -229,35 +260,52 @@ def test_predicts_logits_for_every_class(method):
 @every_method
 def test_permuted_classes_permute_the_result_and_change_nothing_else(method):
     trained, start, final, metrics = reference(method)
-    order = np.array([2, 0, 3, 1])  # the new class j is the old class order[j]
+    order = np.array([2, 0, 4, 3, 1])  # the new class j is the old class order[j]
     facts = problem()._replace(labeled_counts=COUNTS[order])
+
+    def renumbered(stream):
+        renamed = jnp.asarray(np.argsort(order), jnp.int32)
+        return stream and stream.replace(label=renamed[stream.label])
 
     def views(method, step):
         original = batch(method, step)
-        labels = jnp.asarray(np.argsort(order))[original.labeled.label]
-        return original.replace(labeled=original.labeled.replace(label=labels))
+        streams = {name: renumbered(getattr(original, name)) for name in ("labeled", "balanced")}
+        return original.replace(**streams)
 
     # The counts reach a step through the method's own state alone, so the same step serves.
-    begin = permuted(start, order).replace(method_state=jax.device_get(method.init(facts)))
-    ours = trained.run(begin, views=views)
-    assert_close(ours, (permuted(final, order), metrics))
+    begin = permuted(method, start, order)
+    begin = begin.replace(method_state=jax.device_get(method.init(facts)))
+    permuting = copy.copy(trained)
+    permuting.order = order
+    ours = permuting.run(begin, views=views)
+    assert_close(ours, (permuted(method, final, order), metrics))
 
 
-def permuted(current, order):
-    """Reorders what belongs to classes: the last axis of the heads, and state of `K` entries."""
+def permuted(method, current, order):
+    """Reorders what belongs to classes: the last axis of their heads, and what methods remember."""
+    ours = [f"classifier_{head.name}'" for head in method.needs.heads if head.size is None]
 
     def classes(path, x):
-        is_head = "classifier" in jax.tree_util.keystr(path)
+        is_head = any(name in jax.tree_util.keystr(path) for name in ours)
         return x[..., order] if is_head else x
-
-    def entries(x):
-        return x[..., order] if x.shape[-1:] == (K,) else x
 
     moved = {
         name: jax.tree.map_with_path(classes, getattr(current, name))
         for name in ("params", "opt_state", "ema")
     }
-    return current.replace(**moved, method_state=jax.tree.map(entries, current.method_state))
+    remembered = jax.tree.map_with_path(
+        lambda path, x: entries(path, x, order), current.method_state
+    )
+    return current.replace(**moved, method_state=remembered)
+
+
+def entries(path, x, order):
+    """State by class has K last or first; state whose name ends in `labels` holds classes."""
+    if jax.tree_util.keystr(path, simple=True).endswith("labels"):
+        return np.append(np.argsort(order), -1).astype(x.dtype)[x]  # -1 is no class
+    if x.shape[-1:] == (K,):
+        return x[..., order]
+    return x[order] if x.shape[:1] == (K,) else x
 
 
 @every_method
@@ -268,8 +316,10 @@ def test_unlabeled_classes_and_counts_are_never_asked_for(method):
         "num_unlabeled",
         "steps_per_epoch",
         "total_steps",
+        "is_labeled",
     }
-    assert set(core.Unlabeled.__dataclass_fields__) == {"weak", "strong", "index"}
+    views = {"weak", "strong", "more_weak", "contrastive"}
+    assert set(core.Unlabeled.__dataclass_fields__) == views | {"index"}
 
 
 def test_evaluation_counts_each_image_once_on_any_number_of_devices():

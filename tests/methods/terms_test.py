@@ -154,6 +154,33 @@ def test_tras_predicts_by_the_head_that_is_trained():
 # --- FixMatch -------------------------------------------------------------------------------------
 
 
+class Passes:
+    """A `Forward` that answers with the images themselves and notes who went together first."""
+
+    def __init__(self):
+        self.groups, self._seen = [], []
+
+    def __call__(self, images):
+        return self.jointly(images)[0]
+
+    def apart(self, *views):
+        return tuple(self(view) for view in views)
+
+    def jointly(self, *views):
+        new = [view for view in views if all(view is not seen for seen in self._seen)]
+        self._seen += new
+        self.groups += [len(new)] if new else []
+        return tuple(core.Outputs(view, {"base": view}) for view in views)
+
+
+def batch(labels, labeled, weak, *strong):
+    labels = jnp.asarray(labels, jnp.int32)
+    return core.Batch(
+        core.Labeled(labeled, labels, jnp.arange(B)),
+        core.Unlabeled(weak, strong, jnp.arange(U)),
+    )
+
+
 @pytest.mark.parametrize("labeled_tau", [0.0, 1.0])
 @pytest.mark.parametrize("pseudo_label_tau", [0.0, 1.5])
 def test_fixmatch_terms(labels, labeled_tau, pseudo_label_tau):
@@ -169,11 +196,8 @@ def test_fixmatch_terms(labels, labeled_tau, pseudo_label_tau):
     guess, mask = probs.argmax(-1), probs.max(-1) >= 0.6
     consistency = np.mean([mask * cross_entropy(s, guess) for s in (s1, s2)])
 
-    terms, monitors = method.terms(
-        method.init(facts()),
-        *(jnp.asarray(a, jnp.float32) for a in (x, w, np.stack([s1, s2]))),
-        jnp.asarray(labels),
-    )
+    views = [jnp.asarray(a, jnp.float32) for a in (x, w, s1, s2)]
+    terms, _, monitors = method.loss(method.init(facts()), Passes(), batch(labels, *views), None)
 
     supervised = np.mean(cross_entropy(x + labeled_tau * LOG_PI, labels))
     np.testing.assert_allclose(jnp.mean(terms["supervised"].values), supervised, rtol=1e-5)
@@ -183,32 +207,14 @@ def test_fixmatch_terms(labels, labeled_tau, pseudo_label_tau):
     assert 0 < mask.mean() < 1
 
 
-class Passes:
-    """A `Forward` that answers with the images themselves and notes who went together."""
-
-    def __init__(self):
-        self.groups = []
-
-    def __call__(self, images):
-        return self.jointly(images)[0]
-
-    def apart(self, *views):
-        return tuple(self(view) for view in views)
-
-    def jointly(self, *views):
-        self.groups.append(len(views))
-        return tuple(core.Outputs(view, {"base": view}) for view in views)
-
-
 @pytest.mark.parametrize("mode, groups", [("joint", [4]), ("separate", [1, 1, 1, 1])])
 def test_fixmatch_forwards_together_or_apart_and_learns_nothing_on_the_weak_view(mode, groups):
     method = FixMatch(threshold=0.2, num_strong=2, forward_mode=mode)
     passes, state = Passes(), method.init(facts())
 
     def total(weak, strong):
-        labeled = core.Labeled(jnp.ones((B, K)), jnp.zeros(B, jnp.int32), jnp.arange(B))
-        unlabeled = core.Unlabeled(weak, (strong, 2 * strong), jnp.arange(U))
-        loss = method.loss(state, passes, core.Batch(labeled, unlabeled), None)
+        views = batch(np.zeros(B), jnp.ones((B, K)), weak, strong, 2 * strong)
+        loss = method.loss(state, passes, views, None)
         return sum(jnp.sum(term.values) for term in loss.terms.values())
 
     weak, strong = (jnp.asarray(logits(i, U)["base"], jnp.float32) for i in (0, 1))

@@ -139,6 +139,20 @@ def test_head_is_that_of_the_network():
     assert_close(*trace(use, A)[0])
 
 
+def test_kernel_is_the_weights_of_a_linear_head():
+    kernel, _ = trace(lambda f, a: f.kernel("base"), A)
+    assert_equal(kernel, STATE.params["classifier_base"]["dense"]["kernel"])
+
+
+def test_teacher_may_normalize_by_the_batch():
+    outputs, stats = trace(lambda f, a: f.teacher(a, by_batch=True), A)
+    dense = np.float64(A).reshape(6, -1) @ np.float64(EMA.params["backbone"]["dense"]["kernel"])
+    scale = np.asarray(EMA.params["backbone"]["bn"]["scale"])[None, :]
+    expected = (dense - dense.mean(0)) / np.sqrt(dense.var(0) + 1e-5)[None, :] * scale
+    np.testing.assert_allclose(outputs.features, expected, rtol=1e-3, atol=1e-4)
+    assert_equal(stats, STATE.batch_stats)
+
+
 def test_teacher_uses_averages_and_running_statistics():
     outputs, stats = trace(lambda f, a: f.teacher(a), A)
     dense = np.asarray(A).reshape(6, -1) @ EMA.params["backbone"]["dense"]["kernel"]

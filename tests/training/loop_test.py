@@ -186,7 +186,7 @@ def test_logs_weigh_dispatches_by_their_steps(recorder):
 
 
 def test_steps_at_once_divide_what_is_counted():
-    counted = {"log_every": 100, "evaluate_every": 500, "steps": 7}
+    counted = {"train.log_every": 100, "train.evaluate_every": 500}
     assert loop.steps_at_once(0, counted, most=1) == 1
     assert loop.steps_at_once(0, counted, most=50) == 50
     assert loop.steps_at_once(0, counted, most=60) == 50

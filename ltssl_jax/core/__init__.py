@@ -1,0 +1,66 @@
+"""The nouns that every room of the library shares."""
+
+from ltssl_jax.core.batches import (
+    Batch,
+    EvalBatch,
+    Labeled,
+    Outputs,
+    RawBatch,
+    Resident,
+    Stream,
+    Unlabeled,
+)
+from ltssl_jax.core.errors import InputError
+from ltssl_jax.core.methods import (
+    Context,
+    Devices,
+    Forward,
+    Head,
+    Loss,
+    Method,
+    Needs,
+    Network,
+    Problem,
+    Refreshable,
+    Rng,
+    SelfLabeling,
+    Targets,
+    Term,
+    check_slots,
+)
+from ltssl_jax.core.training import Ema, Log, TrainState, Views
+from ltssl_jax.core.types import Array, Images, PyTree
+
+__all__ = [
+    "Array",
+    "Batch",
+    "Context",
+    "Devices",
+    "Ema",
+    "EvalBatch",
+    "Forward",
+    "Head",
+    "Images",
+    "InputError",
+    "Labeled",
+    "Log",
+    "Loss",
+    "Method",
+    "Needs",
+    "Network",
+    "Outputs",
+    "Problem",
+    "PyTree",
+    "RawBatch",
+    "Refreshable",
+    "Resident",
+    "Rng",
+    "SelfLabeling",
+    "Stream",
+    "Targets",
+    "Term",
+    "TrainState",
+    "Unlabeled",
+    "Views",
+    "check_slots",
+]
