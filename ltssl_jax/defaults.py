@@ -32,6 +32,7 @@ def base() -> ConfigDict:
             feed="auto",  # auto | resident | tfdata
             kept_gib=4.0,  # main memory for images that tfdata has decoded, on each machine
             drop_last=False,  # leave out the last partial batch of an epoch of images
+            order="shuffled",  # of labeled images: shuffled | balanced (class by class)
             split=split(),
         )
     )
@@ -51,6 +52,7 @@ def base() -> ConfigDict:
         checkpoint_every=500,
         eval_batch_size=512,
     )
+    config.stages = ConfigDict(dict(order=()))  # of several trainings; see `stage`
     config.parallel = dict(
         mode="pmap",  # pmap | shard_map | jit
         num_devices=0,  # 0: all there are
@@ -123,8 +125,22 @@ def optim(recipe: str, **changes: Any) -> dict[str, Any]:
         momentum=0.9,
         shrink=0.0,
         shrink_statistics=False,
+        is_frozen=False,  # the backbone; the heads alone are trained
     )
     return _changed("optim", block, optim_.RECIPES[recipe] | changes)
+
+
+def stage(begin: str = "scratch", growth: dict[str, Any] | None = None, **changes: Any) -> Any:
+    """Returns one stage of `config.stages`; see `stages`.
+
+    Args:
+      begin: "scratch", or with weights of the stage before: its "backbone" or whole "network".
+      growth: `rule` of `data.growth` and its settings, by which the stage before labels the pool;
+        with `keeps` its own pseudo-labels are kept.
+      **changes: blocks of the configuration, or fields of them, that differ in this stage.
+    """
+    rule = dict(rule="", keeps=False) | (growth or {})
+    return ConfigDict(dict(begin=begin, growth=rule, changes=changes))
 
 
 def wide_resnet(depth: int, width: int) -> dict[str, Any]:

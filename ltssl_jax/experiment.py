@@ -15,7 +15,7 @@ from ltssl_jax.core import InputError, RawBatch, TrainState
 from ltssl_jax.data import feed
 from ltssl_jax.data.sources import Records, Skipped
 from ltssl_jax.evaluation import evaluate
-from ltssl_jax.planning import Plan, initial_state, plan, train_step
+from ltssl_jax.planning import Plan, Start, initial_state, plan, train_step
 from ltssl_jax.report import card
 from ltssl_jax.report.progress import progress
 from ltssl_jax.report.records import RunDirectory
@@ -29,7 +29,12 @@ HELD_BYTES = 2**28  # evaluation sets up to this size stay on the devices betwee
 
 
 def train(
-    config: ConfigDict, workdir: str | os.PathLike, *, command: str = "", is_quiet: bool = False
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    command: str = "",
+    is_quiet: bool = False,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Trains, evaluates and checkpoints one run; continues it if `workdir` holds its beginning.
 
@@ -38,6 +43,7 @@ def train(
       workdir: the run's directory.
       command: what the user typed, kept in `config.json`.
       is_quiet: print nothing.
+      start: what an earlier stage hands over; see `stages`.
 
     Returns:
       The content of `result.json`; empty if the run was interrupted, and can be continued.
@@ -46,10 +52,11 @@ def train(
       InputError: something in the configuration, the data or the directory cannot work.
     """
     with progress(is_quiet=is_quiet) as report:
-        run = plan(config, report)
+        run = plan(config, report, start)
     watch = watcher(run, workdir, is_quiet=is_quiet)
     settings = run.config.to_dict()
     identity = card.identity(settings, run.source, run.split, run.runner.num_devices)
+    identity["start"] = run.start.story
     step = run.runner.map(many(train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
     exam = examination(run, watch)
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
@@ -144,6 +151,7 @@ def training_feed(
         kind=run.config.data.feed,
         kept_bytes=int(run.config.data.kept_gib * 2**30),
         drop_last=run.config.data.drop_last,
+        order=run.config.data.order,
         balanced=run.method.needs.balanced,
         seed=run.config.seed,
         start=start,

@@ -9,7 +9,8 @@ from ml_collections import ConfigDict
 from ltssl_jax import methods, models, parallel
 from ltssl_jax.augment import views
 from ltssl_jax.core import InputError, Method, Problem, TrainState, Views
-from ltssl_jax.data import opening, statistics
+from ltssl_jax.data import growth, opening, statistics
+from ltssl_jax.data.growth import Grown
 from ltssl_jax.data.sources import Records, Source
 from ltssl_jax.data.sources.base import Progress
 from ltssl_jax.data.splits import Split
@@ -33,6 +34,23 @@ class Parts:
     views: Views
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a stage takes over from the one before it.
+
+    Attributes:
+      grown: pseudo-labels.
+      weights: the state whose weights it begins with, or None to begin from scratch.
+      part: "backbone" or "network", the weights that are taken over.
+      story: what it is a continuation of, for the identity card.
+    """
+
+    grown: Grown = Grown.nothing()
+    weights: TrainState | None = None
+    part: str = "network"
+    story: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan(Parts):
     """What a configuration means: every part of the pipeline, built and checked."""
@@ -40,14 +58,16 @@ class Plan(Parts):
     config: ConfigDict
     source: Source
     split: Split
+    start: Start
 
 
-def plan(config: ConfigDict, progress: Progress | None = None) -> Plan:
+def plan(config: ConfigDict, progress: Progress | None = None, start: Start | None = None) -> Plan:
     """Builds the parts of a run from its configuration (see `defaults.base`).
 
     Args:
       config: what the user wants.
       progress: called while files are looked at.
+      start: what an earlier stage hands over.
 
     Raises:
       InputError: something in the configuration or the data cannot work.
@@ -55,11 +75,17 @@ def plan(config: ConfigDict, progress: Progress | None = None) -> Plan:
     runner = parallel.make(config.parallel.mode, num_devices=config.parallel.num_devices)
     check_counts(config, runner)
     source, split = load_data(config, progress)
-    config = with_channel_statistics(config, source, split)
+    config, start = with_channel_statistics(config, source, split), start or Start()
+    source, grown = growth.applied(source, split, start.grown)
     parts = assembled(
-        config, runner, split.labeled_counts, len(split.unlabeled), is_labeled=split.is_labeled
+        config,
+        runner,
+        grown.labeled_counts,
+        len(split.unlabeled),
+        is_labeled=grown.is_labeled,
+        given_counts=split.labeled_counts,
     )
-    return Plan(config=config, source=source, split=split, **vars(parts))
+    return Plan(config=config, source=source, split=grown, start=start, **vars(parts))
 
 
 def assembled(
@@ -69,6 +95,7 @@ def assembled(
     num_unlabeled: int,
     *,
     is_labeled: np.ndarray | None = None,
+    given_counts: np.ndarray | None = None,
 ) -> Parts:
     """Builds what needs no image: a trained network is read back without the data."""
     method = methods.make(**config.method.to_dict())
@@ -85,6 +112,7 @@ def assembled(
         steps_per_epoch=config.train.steps_per_epoch,
         total_steps=config.train.steps,
         is_labeled=is_labeled,
+        given_counts=given_counts,
     )
     optimizer = optim.make(**config.optim, total_steps=problem.total_steps)
     recipe = views.make(**config.augment, needs=method.needs)
@@ -164,8 +192,8 @@ def with_channel_statistics(config: ConfigDict, source: Source, split: Split) ->
 
 
 def initial_state(run: Plan) -> TrainState:
-    """Returns step 0."""
-    return state_.create(
+    """Returns step 0, with the weights of an earlier stage if there is one."""
+    fresh = state_.create(
         run.model,
         run.method,
         run.optimizer,
@@ -173,6 +201,9 @@ def initial_state(run: Plan) -> TrainState:
         image_shape=run.source.train.image_shape,
         seed=run.config.seed,
     )
+    if run.start.weights is None:
+        return fresh
+    return state_.with_weights(fresh, run.start.weights, run.start.part)
 
 
 def train_step(run: Plan) -> TrainStep:

@@ -20,18 +20,20 @@ STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "
 NUMBERS = "evaluation.confusion evaluation.metrics"
 BELOW_4 = f"core data augment models losses memory methods parallel {STEP} {NUMBERS}"
 BELOW_5 = f"{BELOW_4} training evaluation checkpoint report"
-BELOW_6 = f"{BELOW_5} defaults planning experiment trained"
+BELOW_6 = f"{BELOW_5} defaults planning experiment stages written trained"
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
-    "main": ("core parallel experiment report", "absl jax ml_collections"),
+    "main": ("core parallel stages report", "absl jax ml_collections"),
     "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections rich"),
     "predict": (f"{BELOW_6} main", "absl jax numpy ml_collections rich"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
     "planning": (BELOW_5, f"{ARRAYS} ml_collections"),
     "experiment": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
-    "trained": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
+    "stages": (f"{BELOW_5} defaults planning experiment trained", f"{ARRAYS} ml_collections"),
+    "written": (BELOW_5, f"{ARRAYS} ml_collections"),
+    "trained": (f"{BELOW_5} planning written", f"{ARRAYS} ml_collections"),
     # 4: the host's side of a run
     "training.loop": (BELOW_4, ARRAYS),
     "evaluation.evaluate": (BELOW_4, ARRAYS),

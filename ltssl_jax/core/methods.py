@@ -86,6 +86,9 @@ class Problem(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     is_labeled: Array | None = None  # [N_u] bool: in the labeled set, too; None: nowhere known
+    given_counts: Array | None = (
+        None  # [K] without pseudo-labels of an earlier stage; None: no such
+    )
 
 
 class Devices(Protocol):

@@ -21,6 +21,7 @@ from ltssl_jax.data.sources.base import Records, import_tensorflow
 from ltssl_jax.data.splits import Split
 
 KINDS = ("auto", "resident", "tfdata")
+ORDERS = ("shuffled", "balanced")
 _CHUNK = 1024  # images read at once where all of a set are read
 
 
@@ -48,6 +49,7 @@ def training(
     kind: str = "auto",
     seed: int,
     drop_last: bool = False,
+    order: str = "shuffled",
     balanced: bool = False,
     start: int = 0,
     host: tuple[int, int] = (0, 1),
@@ -65,6 +67,7 @@ def training(
       kind: one of `KINDS`; "auto" is "resident" where both subsets fit into `budget_bytes`.
       seed: of the order; every host passes the same.
       drop_last: leave out each epoch's last partial batch, see `sampler.indices`.
+      order: of the labeled images: one of `ORDERS`; "balanced" draws them class by class.
       balanced: draw a second labeled batch, class by class.
       start: first step; the same as skipping that many.
       host: number of this host, and number of hosts.
@@ -81,9 +84,13 @@ def training(
         _Subset.of(records, "labeled", split.labeled, batch_size, seed, drop_last, host),
         _Subset.of(records, "unlabeled", split.unlabeled, mu * batch_size, seed, drop_last, host),
     ]
+    if order not in ORDERS:
+        raise InputError.unknown("data.order", order, ORDERS)
+    if order == "balanced":
+        streams[0] = _balanced(streams[0], batch_size, seed, "labeled")
     is_resident = _choose(kind, streams, budget_bytes) == "resident"
     if balanced:
-        streams.append(_balanced(streams[0], batch_size, seed))
+        streams.append(_balanced(streams[0], batch_size, seed, "balanced"))
     if not is_resident:
         return Feed("tfdata", Resident(), _read_ahead(_keeping(streams, kept_bytes), start))
     batches = (RawBatch(*(s.at(step) for s in streams)) for step in itertools.count(start))
@@ -136,9 +143,9 @@ class _Subset:
         return Stream(index.astype(np.int32), self.slots, self.labels[index], image)
 
 
-def _balanced(labeled: _Subset, batch_size: int, seed: int) -> _Subset:
+def _balanced(labeled: _Subset, batch_size: int, seed: int, stream: str) -> _Subset:
     """Reads the labeled images in another order; each class as often as any other."""
-    order = sampler.balanced(labeled.labels, batch_size, seed=seed, stream="balanced")
+    order = sampler.balanced(labeled.labels, batch_size, seed=seed, stream=stream)
     return dataclasses.replace(labeled, indices=order)
 
 

@@ -29,7 +29,7 @@ def identity(
     train = config["train"]
     card = {name: config[name] for name in ("seed", "augment", "model", "method", "optim", "ema")}
     card["train"] = {k: train[k] for k in ("batch_size", "mu", "steps_per_epoch")}
-    card["train"]["drop_last"] = config["data"]["drop_last"]
+    card["train"] |= {k: config["data"][k] for k in ("drop_last", "order")}
     if config["parallel"]["per_device_statistics"]:
         card["train"]["devices_with_statistics_of_their_own"] = num_devices
     if config["optim"]["schedule"] != "constant":

@@ -164,9 +164,17 @@ class AxisDevices:
         """Sums over the devices, without gradient."""
         return self._apply(lambda x: lax.psum(x, self.axis), tree)
 
-    def gather(self, tree: PyTree) -> PyTree:
-        """Concatenates the devices' batches along axis 0, without gradient."""
-        return self._apply(lambda x: lax.all_gather(x, self.axis, tiled=True), tree)
+    def gather(self, tree: PyTree, *, differentiable: bool = False) -> PyTree:
+        """Concatenates the devices' batches along axis 0, without gradient unless asked for.
+
+        A row then collects the gradients of all devices' objectives, so that averaging gradients
+        over devices afterwards gives that of the objectives' average.
+        """
+
+        def concatenated(x):
+            return lax.all_gather(x, self.axis, tiled=True)
+
+        return self._apply(concatenated, tree, differentiable=differentiable)
 
     def share(self, tree: PyTree) -> PyTree:
         """Takes this device's rows of what `gather` returned, without gradient."""
@@ -177,8 +185,8 @@ class AxisDevices:
 
         return self._apply(own, tree)
 
-    def _apply(self, collective, tree: PyTree) -> PyTree:
-        tree = lax.stop_gradient(tree)
+    def _apply(self, collective, tree: PyTree, *, differentiable: bool = False) -> PyTree:
+        tree = tree if differentiable else lax.stop_gradient(tree)
         return tree if self.axis is None else jax.tree.map(collective, tree)
 
 

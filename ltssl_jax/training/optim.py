@@ -36,22 +36,34 @@ class Optimizer(NamedTuple):
       shrink: after the EMA has read them, weights are multiplied by `1 - shrink * learning_rate`;
         the decoupled decay of the Adam line (`WeightEMA` in its released codes).
       shrink_statistics: the same for the online batch statistics, as those codes do.
+      is_frozen: the backbone stays as it is, its running statistics included.
     """
 
     tx: optax.GradientTransformation
     learning_rate: Callable[[Array], Array]
     shrink: float = 0.0
     shrink_statistics: bool = False
+    is_frozen: bool = False
+
+    def trainable(self, params: PyTree) -> PyTree:
+        """Stops the gradient of what is frozen."""
+        return self.kept(params, jax.lax.stop_gradient(params))
+
+    def kept(self, new: PyTree, old: PyTree) -> PyTree:
+        """Returns the new parameters or statistics, of what is frozen the old ones."""
+        is_there = self.is_frozen and "backbone" in old
+        return new | {"backbone": old["backbone"]} if is_there else new
 
     def shrunk(self, params: PyTree, batch_stats: PyTree, step: Array) -> tuple[PyTree, PyTree]:
         """Applies the shrink of update `step` (from 0) to weights and, if asked, statistics."""
         if not self.shrink:
             return params, batch_stats
-        keep = 1.0 - self.shrink * self.learning_rate(step)
-        params = jax.tree.map(lambda x: x * keep, params)
-        if self.shrink_statistics:
-            batch_stats = jax.tree.map(lambda x: x * keep, batch_stats)
-        return params, batch_stats
+        factor = 1.0 - self.shrink * self.learning_rate(step)
+
+        def smaller(tree):
+            return self.kept(jax.tree.map(lambda x: x * factor, tree), tree)
+
+        return smaller(params), smaller(batch_stats) if self.shrink_statistics else batch_stats
 
 
 def make(
@@ -64,6 +76,7 @@ def make(
     momentum: float = 0.9,
     shrink: float = 0.0,
     shrink_statistics: bool = False,
+    is_frozen: bool = False,
 ) -> Optimizer:
     """Builds an optimizer with PyTorch's semantics.
 
@@ -76,6 +89,7 @@ def make(
       momentum: of SGD.
       shrink: see `Optimizer`.
       shrink_statistics: see `Optimizer`.
+      is_frozen: see `Optimizer`.
 
     Raises:
       InputError: an unknown name or schedule, or a number out of range.
@@ -89,7 +103,7 @@ def make(
     else:
         decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
         tx = optax.chain(decay, optax.sgd(rate, momentum, nesterov=True))
-    return Optimizer(tx, rate, shrink, shrink_statistics)
+    return Optimizer(tx, rate, shrink, shrink_statistics, is_frozen)
 
 
 def _check(name, learning_rate, schedule, weight_decay, momentum, shrink) -> None:

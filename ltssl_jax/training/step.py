@@ -67,6 +67,7 @@ def make_train_step(
         ctx = Context(state.step, epoch, rng, devices, problem.steps_per_epoch, problem.total_steps)
 
         def objective(params):
+            params = optimizer.trainable(params)
             forward = NetworkForward(
                 model, params, state.batch_stats, state.ema, stack_views=stack_views
             )
@@ -112,7 +113,8 @@ def _advanced(
     averaging: Averaging,
 ) -> TrainState:
     updates, opt_state = optimizer.tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optimizer.kept(optax.apply_updates(state.params, updates), state.params)
+    batch_stats = optimizer.kept(batch_stats, state.batch_stats)
     ema = averaging.update(state.ema, params, batch_stats, state.step)
     params, batch_stats = optimizer.shrunk(params, batch_stats, state.step)
     return state.replace(

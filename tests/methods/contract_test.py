@@ -1,12 +1,11 @@
 """Every method file of the package goes through the same trials; a new file is found by itself.
 
 A class with defaults that cannot run, or with settings that deserve the same trials, exposes
-`EXAMPLES`.
+`EXAMPLES`: methods, or dictionaries of settings.
 """
 
 import copy
 import functools
-import importlib
 
 import flax.linen as nn
 import jax
@@ -22,20 +21,16 @@ from ltssl_jax.models.network import Network
 from ltssl_jax.training import optim, state
 from ltssl_jax.training.ema import Averaging
 from ltssl_jax.training.step import make_eval_step, make_train_step, many
+from tests.methods import every
 
 COUNTS = np.array([3, 40, 1, 12, 7])  # by design not in the order of the classes
 K, B, MU, STEPS, N_U = len(COUNTS), 16, 2, 3, 99
 IMAGE = (6, 6, 1)
 
 
-def examples():
-    for name in (*methods.names(), "_skeleton"):
-        module = importlib.import_module(f"ltssl_jax.methods.{name}")
-        for i, method in enumerate(getattr(module, "EXAMPLES", (module.METHOD(),))):
-            yield pytest.param(method, id=f"{name}-{i}")
-
-
-every_method = pytest.mark.parametrize("method", list(examples()))
+every_method = pytest.mark.parametrize(
+    "method", [pytest.param(method, id=name) for name, method in every.examples()]
+)
 
 
 class GivenViews:
