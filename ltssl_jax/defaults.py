@@ -243,6 +243,10 @@ def smoke(config: ConfigDict) -> ConfigDict:
         checkpoint_every=2,
         eval_batch_size=64,
     )
+    for name in set(config.stages) - {"order"}:
+        with config.stages.unlocked():
+            changes = config.stages[name].changes
+            config.stages[name].changes = {k: v for k, v in changes.items() if k != "train"}
     return config
 
 

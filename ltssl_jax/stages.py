@@ -87,6 +87,8 @@ def check(config: ConfigDict) -> list[ConfigDict]:
     Raises:
       InputError: see `staged`.
     """
+    if not config.stages.order:
+        return [without_stages(config)]
     return [staged(config, number) for number in range(len(config.stages.order))]
 
 
@@ -118,7 +120,10 @@ def staged(config: ConfigDict, number: int) -> ConfigDict:
         else:
             plain[block].update(changes)
     if "generation" in plain.method:
-        plain.method.generation = list(config.stages.order[:number]).count(name)
+        # A stage of another method, such as a pre-training, is no generation.
+        earlier = (config.stages[name].changes for name in config.stages.order[:number])
+        names = [changes.get("method", config.method).name for changes in earlier]
+        plain.method.generation = names.count(plain.method.name)
     return plain.lock()
 
 

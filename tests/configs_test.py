@@ -5,12 +5,14 @@ import pathlib
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltssl_jax import defaults, experiment
+from ltssl_jax import defaults, experiment, stages
 from ltssl_jax.data import opening
 from ltssl_jax.data.sources import Records, Source, load
+from ltssl_jax.training.step import many
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -81,6 +83,7 @@ def test_every_field_and_type_can_be_overridden(path):
     """Config flags refuse lists and `None`, and the base must hold every field."""
     config, base = module(path).get_config(), defaults.base()
     assert set(config) == set(base)
+    assert set(config.stages.order) <= set(config.stages)
     for block in ("data", "train", "parallel", "ema"):
         assert set(config[block]) == set(base[block])
     assert set(config.data.split) == set(defaults.split())
@@ -107,8 +110,23 @@ def test_the_split_is_the_published_one(path):
     jax.eval_shape(lambda: experiment.initial_state(run))  # the network can be built, too
 
 
-def test_two_steps_train_on_fake_data(path, tmp_path):
-    config = defaults.smoke(module(path).get_config())
+def test_a_step_of_every_stage_can_be_traced(path):
+    """Shapes and types of everything in a step fit; compiling it is what takes long."""
+    for stage in stages.check(defaults.smoke(module(path).get_config())):
+        run = experiment.plan(stage)
+        batches = experiment.training_feed(run, 0)
+        batch = next(experiment.stacks(run, batches, 0, 1))
+        step = many(experiment.train_step(run))
+        state = jax.eval_shape(lambda run=run: experiment.initial_state(run))
+        step = run.runner.map(step, batch_axis=1, num_shared=1)
+        after, metrics = jax.eval_shape(step, state, batch, batches.resident)
+        assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+        assert metrics["loss"].shape == ()
+
+
+@pytest.mark.parametrize("name", ["tras_cifar100", "own_images"])
+def test_two_steps_train_on_fake_data(name, tmp_path):
+    config = defaults.smoke(module(CONFIGS[0].with_stem(name)).get_config())
     config.parallel.num_devices = 1  # compiles sooner
     result = experiment.train(config, tmp_path, is_quiet=True)
     assert result["step"] == 2

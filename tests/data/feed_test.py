@@ -48,6 +48,33 @@ def with_images(made, batch):
     )
 
 
+@pytest.mark.parametrize("kind", ["resident", pytest.param("tfdata", marks=needs_tensorflow)])
+def test_a_balanced_batch_is_of_the_labeled_images(kind):
+    made = make(kind=kind, balanced=True, batch_size=6)
+    drawn = []
+    for plain, batch in zip(
+        take(make(batch_size=6).batches, 9), take(made.batches, 9), strict=True
+    ):
+        np.testing.assert_array_equal(batch.labeled.index, plain.labeled.index)
+        balanced = batch.balanced
+        positions = SPLIT.labeled[balanced.index]
+        np.testing.assert_array_equal(balanced.label, LABELS[positions])
+        if kind == "tfdata":
+            np.testing.assert_array_equal(balanced.image, RECORDS.read(positions))
+        drawn.extend(balanced.label.tolist())
+    assert np.bincount(drawn, minlength=3).min() > 9  # one of 14 images is of the rarest class
+    assert make().batches and next(make().batches).balanced is None
+
+
+def test_the_labeled_images_may_be_drawn_class_by_class():
+    labels = [b.labeled.label for b in take(make(order="balanced", batch_size=6).batches, 20)]
+    assert np.bincount(np.concatenate(labels), minlength=3).min() > 25
+    with pytest.raises(
+        InputError, match="data.order 'balance' is unknown; did you mean 'balanced'"
+    ):
+        make(order="balance")
+
+
 def test_a_batch_is_what_the_split_says():
     made = make()
     assert made.kind == "resident"

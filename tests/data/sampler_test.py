@@ -107,3 +107,30 @@ def test_the_next_epoch_is_shuffled_before_it_is_asked_for(monkeypatch):
         batches(step)
         sampler._SHUFFLER.submit(lambda: None).result()  # after everything submitted before
         assert epochs == begun
+
+
+# --- drawn class by class -------------------------------------------------------------------------
+
+TAIL = np.array([2] * 60 + [0] * 3 + [4] * 12)  # no class 1 or 3
+
+
+def test_balanced_draws_every_class_and_every_image_of_it_equally_often():
+    batches = sampler.balanced(TAIL, 30, seed=0, stream="balanced")
+    drawn = np.concatenate([batches(step) for step in range(1000)])
+    assert drawn.dtype == np.int64
+    share = np.bincount(TAIL[drawn], minlength=5) / len(drawn)
+    np.testing.assert_allclose(share, [1 / 3, 0, 1 / 3, 0, 1 / 3], atol=0.015)
+    for k in (0, 2, 4):
+        each = np.bincount(drawn, minlength=len(TAIL))[TAIL == k]
+        np.testing.assert_allclose(each / each.mean(), 1, atol=0.35)
+
+
+def test_balanced_is_a_function_of_seed_stream_and_step():
+    batches = sampler.balanced(TAIL, 30, seed=0, stream="balanced")
+    np.testing.assert_array_equal(batches(7), batches(7))
+    others = [
+        batches(8),
+        sampler.balanced(TAIL, 30, seed=1, stream="balanced")(7),
+        sampler.balanced(TAIL, 30, seed=0, stream="labeled")(7),
+    ]
+    assert all(not np.array_equal(batches(7), other) for other in others)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import time
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -195,6 +196,39 @@ def test_steps_at_once_divide_what_is_counted():
         message = f"parallel.steps_at_once is {asked}; it must be a divisor of train.log_every, 100"
         with pytest.raises(InputError, match=message):
             loop.steps_at_once(asked, counted, most=1)
+
+
+# --- work between steps ---------------------------------------------------------------------------
+
+
+def refreshed(recorder, every=2):
+    def act(state):
+        recorder.events.append(("refresh", state.step))
+        time.sleep(0.05)
+        return state
+
+    return loop.Refresh(every, act)
+
+
+def test_a_refresh_comes_after_its_steps_and_before_the_hooks(recorder):
+    hook = recorder.hook("hook", 4)
+    recorder.run(total_steps=5, refresh=refreshed(recorder), hooks=(hook,))
+    events = [event[:2] for event in recorder.events if event[0] in ("refresh", "hook", "step")]
+    assert events == [
+        ("step", 1), ("step", 2), ("refresh", 2), ("step", 3), ("step", 4), ("refresh", 4),
+        ("hook", 4), ("step", 5), ("hook", 5),
+    ]  # fmt: skip
+
+
+def test_a_refresh_may_change_the_state(recorder):
+    jump = loop.Refresh(2, lambda state: Counter(state.step + 10))
+    assert recorder.run(total_steps=3, refresh=jump).step == 13
+
+
+def test_the_time_of_a_refresh_is_its_own(recorder):
+    recorder.run(total_steps=6, log_every=6, refresh=refreshed(recorder))
+    (entry,) = recorder.logs
+    assert entry.refreshed >= 3 * 0.05 and entry.seconds < 0.05
 
 
 # --- stopping -------------------------------------------------------------------------------------
