@@ -312,6 +312,7 @@ def test_unlabeled_classes_and_counts_are_never_asked_for(method):
         "steps_per_epoch",
         "total_steps",
         "is_labeled",
+        "given_counts",
     }
     views = {"weak", "strong", "more_weak", "contrastive"}
     assert set(core.Unlabeled.__dataclass_fields__) == views | {"index"}
