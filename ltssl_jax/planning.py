@@ -112,6 +112,7 @@ def assembled(
         steps_per_epoch=config.train.steps_per_epoch,
         total_steps=config.train.steps,
         is_labeled=is_labeled,
+        num_features=model.backbone.num_features,
         given_counts=given_counts,
     )
     optimizer = optim.make(**config.optim, total_steps=problem.total_steps)

@@ -79,16 +79,25 @@ class Loss(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Facts known before training. Unlabeled class counts are absent: no oracle by accident."""
+    """Facts known before training. Unlabeled class counts are absent: no oracle by accident.
 
-    labeled_counts: Array  # [K] exact, from the split
+    Attributes:
+      labeled_counts: `[K]` exact, from the split.
+      num_unlabeled: `N_u`.
+      steps_per_epoch: what methods count epochs by.
+      total_steps: of the run.
+      is_labeled: `[N_u]` bool, images that are in the labeled set, too; None: none.
+      num_features: `D` of this network.
+      given_counts: `[K]` without pseudo-labels of an earlier stage; None: there are none.
+    """
+
+    labeled_counts: Array
     num_unlabeled: int
     steps_per_epoch: int
     total_steps: int
-    is_labeled: Array | None = None  # [N_u] bool: in the labeled set, too; None: nowhere known
-    given_counts: Array | None = (
-        None  # [K] without pseudo-labels of an earlier stage; None: no such
-    )
+    is_labeled: Array | None = None
+    num_features: int = 0
+    given_counts: Array | None = None
 
 
 class Devices(Protocol):

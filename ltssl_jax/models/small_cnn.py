@@ -24,6 +24,11 @@ class SmallCNN(nn.Module):
     axis_name: str | None = None
     dtype: jnp.dtype = jnp.float32
 
+    @property
+    def num_features(self) -> int:
+        """Size of the features."""
+        return 4 * self.width
+
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Array:
         """Maps `[B, H, W, C]` float to features `[B, 4 * width]`."""

@@ -55,6 +55,73 @@ def test_confidence_at_the_threshold_is_accepted():
     np.testing.assert_array_equal(mask, [1, 0, 1])
 
 
+def test_either_guess_accepts_but_the_first_says_the_class():
+    first = jnp.array([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    other = jnp.array([[0.5, 0.5], [0.1, 0.9], [0.3, 0.7]])
+    labels, mask = consistency.pseudo_label_by_either(first, other, 0.8)
+    assert labels.tolist() == [0, 0, 0] and mask.tolist() == [1, 1, 0]
+
+
+def test_thresholds_may_be_of_each_class():
+    probs = jnp.array([[0.6, 0.4], [0.4, 0.6], [0.2, 0.8]])
+    labels, mask = consistency.pseudo_label(probs, jnp.array([0.5, 0.8]))
+    np.testing.assert_array_equal(labels, [0, 1, 1])
+    np.testing.assert_array_equal(mask, [1, 0, 1])
+    thresholds = RNG.uniform(0.3, 0.9, K)
+    labels, mask = consistency.pseudo_label(jnp.asarray(PROBS), jnp.asarray(thresholds))
+    np.testing.assert_array_equal(mask, PROBS.max(axis=1) >= thresholds[PROBS.argmax(axis=1)])
+    with pytest.raises(AssertionError):
+        consistency.pseudo_label(jnp.asarray(PROBS), jnp.ones(U))
+
+
+def test_truncated_gaussian_is_the_equation():
+    confidence = np.array([0.3, 0.5, 0.79, 0.8, 0.81, 1.0])
+    below = np.minimum(confidence - 0.8, 0)
+    for num_sigmas in (1.0, 2.0):
+        weights = consistency.truncated_gaussian(
+            jnp.asarray(confidence), 0.8, 0.04, num_sigmas=num_sigmas
+        )
+        expected = np.exp(-(below**2) / (2 * 0.04 / num_sigmas**2))
+        np.testing.assert_allclose(weights, expected, rtol=1e-4)
+        np.testing.assert_array_equal(weights[3:], 1)
+    # Without any spread it is a threshold at the mean, not a division by 0.
+    sharp = consistency.truncated_gaussian(jnp.array([0.7, 0.8, 0.9]), jnp.float32(0.8), 0.0)
+    np.testing.assert_array_equal(sharp, [0, 1, 1])
+
+
+def test_self_adaptive_fairness_is_the_equation_with_its_gradient():
+    mean, answers = PROBS.mean(axis=0), np.array([1.0, 0.0, 3.0, 2.0])
+    shares = np.array([0.2, 0.3, 0.0, 0.5])
+    q = np.where(answers > 0, mean / np.maximum(answers, 1), 0)
+    r = np.where(shares > 0, MODEL / np.where(shares > 0, shares, 1), 0)
+    q, r = normalize(q), normalize(r)
+    given = [jnp.asarray(a, jnp.float32) for a in (mean, answers, MODEL, shares)]
+    value, slope = jax.value_and_grad(consistency.self_adaptive_fairness)(*given)
+    np.testing.assert_allclose(value, np.sum(r * np.log(q + 1e-12)), rtol=1e-5)
+    # d/du of log(u_k s_k / sum_j u_j s_j), where s is 1 / answers: the 1e-12 is in class 1 alone.
+    scale = np.where(answers > 0, 1 / np.maximum(answers, 1), 0)
+    kept = np.where(answers > 0, r, 0)
+    expected = kept / mean - kept.sum() * scale / np.sum(mean * scale)
+    np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(  # only ratios between classes matter
+        consistency.self_adaptive_fairness(given[0], 7 * given[1], given[2], 3 * given[3]),
+        value,
+        rtol=1e-5,
+    )
+
+
+def test_self_adaptive_fairness_is_finite_without_answers():
+    """Nothing accepted; and a class last answered so long ago that its average is denormal."""
+    zeros, quarter = jnp.zeros(K), jnp.full(K, 0.25)
+    nearly = jnp.array([0.5, 0.5, 1e-40, 0.0], jnp.float32)
+    for given in [
+        (zeros, zeros, quarter, quarter),
+        (quarter, nearly, quarter, nearly),
+        (quarter, quarter, quarter, zeros),
+    ]:
+        chex.assert_tree_all_finite(jax.value_and_grad(consistency.self_adaptive_fairness)(*given))
+
+
 def test_pseudo_labels_of_the_toy_problem():
     """The reference code's first head: logits (2, 1, 0) less the log prior (.7, .2, .1)."""
     probs = jax.nn.softmax(jnp.array([[2.0, 1.0, 0.0]]) - jnp.log(jnp.array([[0.7, 0.2, 0.1]])))

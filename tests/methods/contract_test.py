@@ -46,7 +46,9 @@ class GivenViews:
 @functools.cache
 def problem():
     is_labeled = np.arange(N_U) % 7 == 0
-    return core.Problem(COUNTS, N_U, steps_per_epoch=2, total_steps=10, is_labeled=is_labeled)
+    return core.Problem(
+        COUNTS, N_U, steps_per_epoch=2, total_steps=10, is_labeled=is_labeled, num_features=6
+    )
 
 
 class Backbone(nn.Module):
@@ -313,6 +315,7 @@ def test_unlabeled_classes_and_counts_are_never_asked_for(method):
         "total_steps",
         "is_labeled",
         "given_counts",
+        "num_features",
     }
     views = {"weak", "strong", "more_weak", "contrastive"}
     assert set(core.Unlabeled.__dataclass_fields__) == views | {"index"}

@@ -78,6 +78,8 @@ class Golden:
         """The facts of the run that the file holds."""
         facts = {name: int(self[name]) for name in ("num_unlabeled", "steps_per_epoch")}
         total = int(self["total_steps"])
+        sizes = {x.shape[-1] for key, x in self.arrays.items() if key.endswith("/features")}
+        facts["num_features"] = max(sizes, default=0)
         return core.Problem(self["labeled_counts"], total_steps=total, **(facts | changes))
 
     def said(self, n):

@@ -1,0 +1,83 @@
+"""Guesses by features against float64 NumPy."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ltssl_jax.losses import features
+
+U, K, D = 6, 4, 3
+RNG = np.random.default_rng(11)
+FEATURES, PROTOTYPES = RNG.normal(size=(U, D)), RNG.normal(size=(K, D))
+PROBS, OTHER = RNG.dirichlet(np.ones(K), (2, U))
+
+
+def softmax(logits):
+    exps = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exps / exps.sum(axis=-1, keepdims=True)
+
+
+def close(ours, expected):
+    np.testing.assert_allclose(ours, expected, rtol=2e-5, atol=1e-7)
+
+
+def test_prototype_probs_fall_with_the_distance():
+    distance = np.array([[np.sqrt(np.sum((f - p) ** 2)) for p in PROTOTYPES] for f in FEATURES])
+    ours = features.prototype_probs(jnp.asarray(FEATURES), jnp.asarray(PROTOTYPES), temperature=0.5)
+    close(ours, softmax(-distance / 0.5))
+    at_them = features.prototype_probs(PROTOTYPES, PROTOTYPES, temperature=0.05)
+    assert np.argmax(at_them, axis=1).tolist() == list(range(K))
+
+
+def test_centered_targets_are_over_the_features():
+    center = RNG.normal(size=D)
+    ours = features.centered_targets(jnp.asarray(FEATURES), jnp.asarray(center), temperature=0.2)
+    close(ours, softmax((FEATURES - center) / 0.2))
+
+
+def test_centering_takes_away_what_all_rows_share():
+    shared = np.array([5.0, 0.0, -5.0])
+    ours = features.centered_targets(FEATURES + shared, shared, temperature=0.2)
+    close(ours, features.centered_targets(FEATURES, np.zeros(D), temperature=0.2))
+
+
+def test_mix_by_class_is_on_the_simplex():
+    """Released code leaves a mixture that does not sum to 1."""
+    weights = np.array([0.0, 0.1, 0.4, 0.9])
+    ours = features.mix_by_class(jnp.asarray(PROBS), jnp.asarray(OTHER), jnp.asarray(weights))
+    mixed = (1 - weights) * PROBS + weights * OTHER
+    assert np.abs(mixed.sum(axis=1) - 1).max() > 0.05
+    close(ours, mixed / mixed.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
+def test_hard_example_weights_grow_with_entropy(share):
+    log_base_k = np.log(PROBS) / np.log(K)
+    ours = features.hard_example_weights(jnp.asarray(PROBS), share=share)
+    close(ours, share * -(PROBS * log_base_k).sum(axis=1) + 1 - share)
+    extremes = features.hard_example_weights(
+        jnp.stack([jnp.eye(K)[0], jnp.full(K, 1 / K)]), share=share
+    )
+    close(extremes, [1 - share, 1])
+
+
+def test_extremes_stay_finite():
+    far = 1e4 * jnp.asarray(FEATURES)
+    chex.assert_tree_all_finite(
+        [
+            features.prototype_probs(far, -far[:K], temperature=0.1),
+            features.centered_targets(far, jnp.zeros(D), temperature=0.01),
+            jax.grad(lambda p: features.hard_example_weights(p, share=1.0).sum())(jnp.eye(K)),
+        ]
+    )
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(AssertionError):
+        features.prototype_probs(jnp.ones((2, 3)), jnp.ones((4, 2)), temperature=1.0)
+    with pytest.raises(AssertionError):
+        features.centered_targets(jnp.ones((2, 3)), jnp.ones(2), temperature=1.0)
+    with pytest.raises(AssertionError):
+        features.mix_by_class(jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.ones(3))
