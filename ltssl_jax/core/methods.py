@@ -101,13 +101,13 @@ class Problem(NamedTuple):
 
 
 class Devices(Protocol):
-    """The only communication a method may use; no gradient flows through it."""
+    """The only communication a method may use; unless asked for, no gradient flows through it."""
 
     def mean(self, tree: PyTree) -> PyTree:
         """Averages each leaf over the devices."""
 
-    def gather(self, tree: PyTree) -> PyTree:
-        """Concatenates the devices' batches along axis 0."""
+    def gather(self, tree: PyTree, *, differentiable: bool = False) -> PyTree:
+        """Concatenates the devices' batches along axis 0; if asked for, with gradient."""
 
     def share(self, tree: PyTree) -> PyTree:
         """Takes this device's rows of what `gather` returned."""

@@ -46,7 +46,11 @@ def histogram(labels: Array, num_classes: int, devices: Devices, weights: Array)
 
 def empty_window(length: int, first: Array) -> dict[str, Array]:
     """Returns a window of the last `length` values `[K]`, all of them `first` in the beginning."""
-    values = jnp.tile(jnp.asarray(first, jnp.float32)[None, :], (length, 1))
+    return window_of(jnp.tile(jnp.asarray(first, jnp.float32)[None, :], (length, 1)))
+
+
+def window_of(values: Array) -> dict[str, Array]:
+    """Returns a window that holds the rows of `values` `[N, D]`, the first of them the oldest."""
     return {"values": values, "position": jnp.zeros((), jnp.int32)}
 
 
@@ -55,3 +59,17 @@ def slid(window: dict[str, Array], value: Array) -> dict[str, Array]:
     values, position = window["values"], window["position"]
     position_after = (position + 1) % values.shape[0]
     return {"values": values.at[position].set(value), "position": position_after}
+
+
+def slid_by(window: dict[str, Array], rows: Array, devices: Devices) -> dict[str, Array]:
+    """Returns the window with its oldest rows replaced by those of the global batch.
+
+    Args:
+      window: of at least as many rows `[N, D]` as there are in the batch.
+      rows: `[U, D]`, this device's.
+      devices: whose rows all come in.
+    """
+    rows, (length, _) = devices.gather(rows), window["values"].shape
+    places = (window["position"] + jnp.arange(len(rows))) % length
+    position = (window["position"] + len(rows)) % length
+    return {"values": window["values"].at[places].set(rows), "position": position}

@@ -124,7 +124,7 @@ def test_a_row_keeps_its_first_label():
 
 
 def cut(**changes):
-    records = Records(LABELS, lambda positions: None, (2, 2, 1))
+    records = Records(LABELS.copy(), lambda positions: None, (2, 2, 1))
     source = Source("toy", records, records, tuple("abcd"))
     how = dict(num_max=8, imbalance_ratio=4.0, unlabeled_num_max=16, shuffle=True) | changes
     return source, splits.long_tailed(LABELS, num_classes=4, **how)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltssl_jax import core
+from ltssl_jax import core, parallel
 from ltssl_jax.training.forward import AxisDevices, ExampleKeys, NetworkForward, evaluate
 from tests import toy
 
@@ -202,6 +202,31 @@ def test_no_gradient_through_collectives(axis, collective):
         return jnp.sum(jax.vmap(lane, axis_name="data")(x))
 
     np.testing.assert_array_equal(jax.grad(total)(LANES), 0)
+
+
+@pytest.mark.parametrize("mode", parallel.MODES)
+def test_through_a_differentiable_gather_the_gradient_is_that_of_the_whole_batch(mode):
+    """Each device contrasts its rows with all rows; gradients are averaged afterwards."""
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)))
+    runner = parallel.make(mode, num_devices=1 if mode == "jit" else 4)
+    devices = AxisDevices(runner.axis)
+
+    def step(weights, rows):
+        def objective(weights):
+            own = jnp.tanh(rows @ weights)
+            everyone = devices.gather(own, differentiable=True)
+            # Asymmetric on purpose: as key and as anchor a row gets different gradients.
+            return jnp.mean(jax.nn.logsumexp(own @ everyone.T, axis=1) - own[:, 0] ** 2)
+
+        return devices.mean(jax.grad(objective)(weights))
+
+    def whole(weights):
+        own = jnp.tanh(rows @ weights)
+        return jnp.mean(jax.nn.logsumexp(own @ own.T, axis=1) - own[:, 0] ** 2)
+
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2)))
+    found = runner.map(step)(runner.replicate(weights), runner.shard(rows))
+    np.testing.assert_allclose(found, jax.grad(whole)(weights), rtol=1e-5, atol=1e-6)
 
 
 # --- randomness -----------------------------------------------------------------------------------
