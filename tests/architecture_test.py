@@ -50,7 +50,7 @@ FLOORS = {
     "memory.*": ("core losses memory", "jax chex"),
     "evaluation.confusion": ("core", "jax chex"),
     "evaluation.metrics": ("core", "numpy"),
-    "augment.*": ("core augment", "jax"),
+    "augment.*": ("core augment", "jax numpy"),
     "data.sampler": ("core", "numpy"),
     "data.sources.*": (
         "core data.sources",

@@ -75,24 +75,67 @@ def warp_bilinear(images: Images, affine: Array) -> Images:
     return jnp.round(warped).astype(jnp.uint8)
 
 
-def crop(images: Images, top: Array, left: Array, *, padding: int) -> Images:
-    """Cuts `[H, W]` windows out of images padded with black on all sides.
+def crop(
+    images: Images, top: Array, left: Array, *, padding: int, mode: str = "constant"
+) -> Images:
+    """Cuts `[H, W]` windows out of images padded on all sides.
 
     Args:
       images: `[B, H, W, C]` uint8.
       top: `[B]` int, first row of the window in the padded image, in `[0, 2 padding]`.
       left: `[B]` int, first column likewise; `padding` for both gives the image back.
       padding: pixels added on each side.
+      mode: of `jax.numpy.pad`: "constant" pads with black, "reflect" with the image mirrored at its
+        outermost pixels.
 
     Returns:
       `[B, H, W, C]` uint8.
     """
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    margins = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, margins, mode=mode)
 
     def cut(image, top, left):
         return jax.lax.dynamic_slice(image, (top, left, 0), images.shape[1:])
 
     return jax.vmap(cut)(padded, top, left)
+
+
+def enlarge(images: Images, *, top: Array, left: Array, height: Array, width: Array) -> Images:
+    """Enlarges one window of each image to the size of the whole, bilinearly.
+
+    Rounds as Pillow's `Image.crop` and then `Image.resize` do: the columns to whole levels first,
+    then the rows. What lies outside the window is not seen.
+
+    Args:
+      images: `[B, H, W, C]` uint8, sides at most 2^11.
+      top, left: `[B]` int, the first row and the first column of the window.
+      height, width: `[B]` int, its size, at least 1 and at most that of the image.
+
+    Returns:
+      `[B, H, W, C]` uint8.
+    """
+    columns = _enlarge_rows(images.swapaxes(1, 2), left, width)
+    return _enlarge_rows(columns.swapaxes(1, 2), top, height)
+
+
+def _enlarge_rows(images, start, size):
+    """Stretches rows `[start, start + size)` over all rows."""
+    full = images.shape[1]
+    # Whole numbers: a row's place, counted from the centre of the first, in parts of `2 full`.
+    place = (2 * jnp.arange(full)[None, :] + 1) * size[:, None] - full
+    place = jnp.clip(place, 0, 2 * full * (size[:, None] - 1))
+    above, share = jnp.divmod(place, 2 * full)
+    below = jnp.minimum(above + 1, size[:, None] - 1)
+    share = share[:, :, None, None]
+
+    def rows(number):
+        index = (start[:, None] + number)[:, :, None, None]
+        return jnp.take_along_axis(images, index, axis=1, mode="promise_in_bounds").astype(
+            jnp.int32
+        )
+
+    mixed = rows(above) * (2 * full - share) + rows(below) * share
+    return jax.lax.div(mixed + full, 2 * full).astype(jnp.uint8)
 
 
 def flip(images: Images, mirrored: Array) -> Images:

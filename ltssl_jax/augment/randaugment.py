@@ -1,17 +1,15 @@
-"""The strong policy: a few operations of RandAugment, drawn with replacement.
-
-Every application does the same work for all images: one warp, each change of values, two blends and
-one box, whose parameters change nothing unless their operation was drawn. Choosing a branch per
-image instead would run all sixteen under `vmap`.
+"""The strong policy of "tras": operations of RandAugment at one level, drawn with replacement.
 
 Source: Cubuk et al., "RandAugment", arXiv:1909.13719; the sixteen operations, ranges, random signs
 and fill colours are those of Stomach-ache/TRAS, RandAugment/augmentations.py.
 """
 
-import jax.numpy as jnp
-from jax import lax
+import functools
 
-from ltssl_jax.augment import colour, geometry
+import jax.numpy as jnp
+import numpy as np
+
+from ltssl_jax.augment import operations
 from ltssl_jax.core import Array, Images
 
 # Range of each operation's parameter; pixels are those of images of height 32.
@@ -34,6 +32,7 @@ OPS = {
     "translate_y": (0, 100),  # pixels
 }
 DRAWS_PER_OP = 3
+_IN_PIXELS = ("cutout", "translate_x", "translate_y")
 _BOX_COLOUR = {1: (123,), 3: (125, 123, 114)}  # the grey is the luma of the colour
 
 
@@ -51,12 +50,11 @@ def rand_augment(images: Images, uniforms: Array, *, num_ops: int, level: float)
       `[B, H, W, C]` uint8.
     """
 
-    def body(images, uniforms):
+    def apply(images, uniforms):
         op = (uniforms[:, 0] * len(OPS)).astype(jnp.int32)
-        return apply_op(images, op, where=uniforms[:, 1:], level=level), None
+        return apply_op(images, op, where=uniforms[:, 1:], level=level)
 
-    draws = uniforms.reshape(-1, num_ops, DRAWS_PER_OP).swapaxes(0, 1)
-    return lax.scan(body, images, draws)[0]
+    return operations.one_after_another(images, uniforms, num_ops=num_ops, apply=apply)
 
 
 def apply_op(images: Images, op: Array, *, where: Array, level: float) -> Images:
@@ -71,65 +69,21 @@ def apply_op(images: Images, op: Array, *, where: Array, level: float) -> Images
     Returns:
       `[B, H, W, C]` uint8.
     """
-    drawn = {name: op == number for number, name in enumerate(OPS)}
-
-    def parameter(name, otherwise):
-        low, high = OPS[name]
-        return jnp.where(drawn[name], low + level * (high - low), otherwise).astype(jnp.float32)
-
-    images = _warp(images, parameter, sign=jnp.where(where[:, 0] > 0.5, -1.0, 1.0))
-    images = _revalue(images, drawn, parameter)
-    images = colour.saturate(images, parameter("color", 1))
-    images = colour.sharpen(images, parameter("sharpness", 1))
-    return _box(images, parameter, where)
-
-
-def _warp(images, parameter, *, sign):
-    height, width = images.shape[1:3]
-    rotation = geometry.rotation(sign * parameter("rotate", 0))
-    affine = geometry.about_centre(rotation, height=height, width=width)
-    affine = affine.at[:, 0, 1].add(sign * parameter("shear_x", 0))
-    affine = affine.at[:, 1, 0].add(sign * parameter("shear_y", 0))
-    affine = affine.at[:, 0, 2].add(sign * parameter("translate_x", 0) * height / 32)
-    affine = affine.at[:, 1, 2].add(sign * parameter("translate_y", 0) * height / 32)
-    return geometry.warp_nearest(images, affine)
-
-
-def _revalue(images, drawn, parameter):
-    """Applies the operations that map one value to another."""
-    bits = jnp.maximum(parameter("posterize", 8).astype(jnp.int32), 1)
-    threshold = jnp.where(drawn["invert"], 0, parameter("solarize", 256))
-    threshold = jnp.where(drawn["solarize_add"], 128, threshold)
-    grey = jnp.where(drawn["contrast"], colour.mean_luma(images), 0)[:, None, None, None]
-    factor = jnp.where(drawn["contrast"], parameter("contrast", 1), parameter("brightness", 1))
-
-    values = colour.posterize(images, bits)
-    values = colour.solarize(values, addition=parameter("solarize_add", 0), threshold=threshold)
-    values = colour.blend(grey, values, factor)
-    numerator, denominator = values.astype(jnp.int32), 1
-    for name, op in ("auto_contrast", colour.auto_contrast), ("equalize", colour.equalize):
-        is_drawn, fraction = drawn[name][:, None, None, None], op(images)
-        numerator = jnp.where(is_drawn, fraction.numerator, numerator)
-        denominator = jnp.where(is_drawn, fraction.denominator, denominator)
-    # The one division of all; `//` would also handle negative numbers.
-    return lax.div(*jnp.broadcast_arrays(numerator, denominator)).astype(jnp.uint8)
-
-
-def _box(images, parameter, where):
-    """Paints a grey box whose top left corner is moved into the image, and which grows from there.
-
-    The box includes the pixel at its far corner: a side of 5.3 pixels paints 6 of them.
-    """
-    height, width, channels = images.shape[1:]
-    nothing = -32 / height  # a side of -1 paints nothing; 0 paints one pixel
-    side = parameter("cutout", nothing) * height / 32
-    left = jnp.floor(jnp.maximum(where[:, 0] * width - side / 2, 0))
-    top = jnp.floor(jnp.maximum(where[:, 1] * height - side / 2, 0))
-    return geometry.fill_box(
-        images,
-        top=top,
-        left=left,
-        bottom=jnp.floor(top + side) + 1,
-        right=jnp.floor(left + side) + 1,
-        colour=jnp.array(_BOX_COLOUR.get(channels, (127,) * channels)),
+    parameter = functools.partial(_parameter, level=level, height=images.shape[1])
+    drawn = operations.Drawn(
+        names=tuple(OPS),
+        op=op,
+        parameter=jnp.array([parameter(name) for name in OPS])[op],
+        sign=jnp.where(where[:, 0] > 0.5, -1.0, 1.0),
     )
+    images = operations.apply(images, drawn)
+    channels = images.shape[-1]
+    fill = _BOX_COLOUR.get(channels, (127,) * channels)
+    no_box = -1
+    return operations.paint_box(images, where, side=drawn.parameter_of("cutout", no_box), fill=fill)
+
+
+def _parameter(name, *, level, height):
+    low, high = OPS[name]
+    value = np.float32(low + level * (high - low))
+    return value * height / 32 if name in _IN_PIXELS else value

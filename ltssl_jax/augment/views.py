@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ltssl_jax import core
-from ltssl_jax.augment import colour, geometry, randaugment
+from ltssl_jax.augment import colour, fixmatch, geometry, randaugment, simclr
 from ltssl_jax.core import Array, Images, InputError
 
 LABELED, UNLABELED, BALANCED = 0, 1, 2  # names of the streams in the keys
@@ -29,10 +29,10 @@ class Op(NamedTuple):
     apply: Callable[[Images, Array], Images]
 
 
-def _crop(images, uniforms):
+def _crop(images, uniforms, *, mode):
     padding = images.shape[1] // 8
     top, left = _below(uniforms, 2 * padding + 1).T
-    return geometry.crop(images, top, left, padding=padding)
+    return geometry.crop(images, top, left, padding=padding, mode=mode)
 
 
 def _flip(images, uniforms):
@@ -83,7 +83,9 @@ def _cutout(fraction):
     return Op(2, functools.partial(_erase_square, fraction=fraction))
 
 
-_CROP, _FLIP, _WARP, _CONTRAST = Op(2, _crop), Op(1, _flip), Op(5, _warp), Op(1, _contrast)
+_CROP = Op(2, functools.partial(_crop, mode="constant"))
+_REFLECT_CROP = Op(2, functools.partial(_crop, mode="reflect"))
+_FLIP, _WARP, _CONTRAST = Op(1, _flip), Op(5, _warp), Op(1, _contrast)
 
 
 # --- recipes --------------------------------------------------------------------------------------
@@ -128,10 +130,29 @@ _TRAS_STRONG = View(
     pixels=(_rand_augment(num_ops=3, level=4 / 30), _CROP, _FLIP), normalized=(_cutout(1 / 2),)
 )
 _DIGITS_STRONG = View(pixels=(_WARP, _CONTRAST), normalized=(_cutout(3 / 8),))
+_FIXMATCH_STRONG = View(
+    (
+        _FLIP,
+        _REFLECT_CROP,
+        Op(2 * fixmatch.DRAWS_PER_OP, functools.partial(fixmatch.rand_augment, num_ops=2)),
+        Op(2, fixmatch.cutout),
+    )
+)
+_SIMCLR = View(
+    (
+        _FLIP,  # published after the crop, which is as likely; the compiler then fuses them badly
+        Op(simclr.CROP_DRAWS, simclr.resized_crop),
+        Op(simclr.JITTER_DRAWS, simclr.jitter),
+        Op(1, simclr.to_grey),
+        Op(simclr.BLUR_DRAWS, simclr.blur),
+    )
+)
 # Sizes in pixels follow the height of the images.
 RECIPES = {
     # Stomach-ache/TRAS, dataset/fix_cifar10.py; at height 32: crop padding 4, cutout 16.
-    "tras": Recipe(View((_CROP, _FLIP)), _TRAS_STRONG, _TRAS_STRONG),
+    "tras": Recipe(View((_CROP, _FLIP)), _TRAS_STRONG, _SIMCLR),
+    # kekmodel/FixMatch-pytorch, dataset/cifar.py, as in ACR, DASO, SimPro and CCL; sizes as above.
+    "fixmatch": Recipe(View((_FLIP, _REFLECT_CROP)), _FIXMATCH_STRONG, _SIMCLR),
     # Small grey images whose meaning changes when mirrored; at height 8: crop padding 1, cutout 3.
     "digits": Recipe(View((_CROP,)), _DIGITS_STRONG, _DIGITS_STRONG),
     "none": Recipe(View(), View(), View()),

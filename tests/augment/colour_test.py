@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from ltssl_jax.augment import colour
 
@@ -90,3 +90,43 @@ def test_auto_contrast_is_pillow_without_its_rounding(images):
     low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
     exact = (images.astype(int) - low) * 255 // np.maximum(high.astype(int) - low, 1)
     np.testing.assert_array_equal(ours, np.where(high > low, exact, images))
+
+
+def test_hue_is_pillow_without_its_rounding(images):
+    """A quotient that should be whole loses a level there; one of hue is worth six in a colour."""
+    every_colour = np.stack(np.meshgrid(*3 * [np.arange(0, 256, 15)]), axis=-1)
+    every_colour = every_colour.reshape(1, 72, 81, 3)
+    for pixels, largest_share in (images, 0.01), (every_colour.astype(np.uint8), 0.02):
+        shifts = np.array([-25, -11, -1, 0, 1, 5, 10, 20, 25, 128])[: len(pixels)]
+        ours = np.asarray(jax.jit(colour.shift_hue)(pixels, shifts)).astype(int)
+        difference = np.abs(ours - with_pillow(shifted_hue, pixels, shifts)).max(axis=-1)
+        assert difference.max() <= 6
+        assert np.mean(difference > 0) < largest_share
+
+
+def shifted_hue(image, shift):
+    hue, saturation, value = image.convert("HSV").split()
+    hue = Image.fromarray(((np.asarray(hue).astype(int) + shift) % 256).astype(np.uint8))
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+
+
+def test_hue_turns_pure_colours_into_one_another_and_leaves_grey():
+    red, green, blue = 255 * np.eye(3, dtype=np.uint8)
+    row = np.stack([red, green, blue, [7, 7, 7]])[None, None].astype(np.uint8)
+    turned = colour.shift_hue(np.concatenate([row, row]), np.array([85, 170]))
+    np.testing.assert_array_equal(turned[0, 0, 0], green)
+    np.testing.assert_array_equal(turned[1, 0, 0], blue)
+    np.testing.assert_array_equal(turned[:, 0, 3], [[7, 7, 7]] * 2)
+
+
+def test_blur_equals_pillow(images):
+    sigmas = np.array([0, 0.1, 0.3, 0.7, 1, 1.41, 1.42, 1.7, 2, 2.4], np.float32)
+    for pixels in images, images[:, :5, :3]:
+        ours = jax.jit(colour.blur)(pixels, sigmas)
+        theirs = with_pillow(blurred, pixels, sigmas)
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(ours[0], pixels[0])
+
+
+def blurred(image, sigma):
+    return image.filter(ImageFilter.GaussianBlur(float(sigma)))

@@ -79,6 +79,34 @@ def test_crops_are_windows_of_the_padded_image(images):
         np.testing.assert_array_equal(ours[number], padded.crop((x, y, x + 32, y + 32)))
 
 
+def test_crops_may_reflect_the_image_at_its_outermost_pixels(images):
+    top, left = np.random.default_rng(1).integers(0, 9, (2, len(images)))
+    ours = geometry.crop(images, top, left, padding=4, mode="reflect")
+    columns = rows = np.array([4, 3, 2, 1, *range(32), 30, 29, 28, 27])
+    for number, (y, x) in enumerate(zip(top, left, strict=True)):
+        expected = images[number][np.ix_(rows[y : y + 32], columns[x : x + 32])]
+        np.testing.assert_array_equal(ours[number], expected)
+
+
+@pytest.mark.parametrize("size, tolerance", [((32, 32), 0), ((16, 32), 0), ((24, 20), 1)])
+def test_enlarging_equals_pillow(images, size, tolerance):
+    """Exactly where Pillow's fixed-point weights are exact."""
+    rng = np.random.default_rng(2)
+    cases = np.concatenate([images] * 10)[:, : size[0], : size[1]]
+    height, width = (rng.integers(1, side + 1, len(cases)) for side in size)
+    height[0], width[0] = size
+    top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
+    ours = jax.jit(geometry.enlarge)(cases, top=top, left=left, height=height, width=width)
+    np.testing.assert_array_equal(ours[0], cases[0])
+    theirs = []
+    for pixels, y, x, rows, columns in zip(cases, top, left, height, width, strict=True):
+        window = Image.fromarray(pixels[y : y + rows, x : x + columns])
+        theirs.append(np.asarray(window.resize(size[::-1], Image.Resampling.BILINEAR)))
+    difference = np.abs(np.asarray(ours).astype(int) - np.stack(theirs))
+    assert difference.max() <= tolerance
+    assert np.mean(difference) < 0.01
+
+
 def test_flip_mirrors_only_where_told(images):
     mirrored = np.arange(len(images)) % 2 == 1
     ours = geometry.flip(images, mirrored)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltssl_jax.augment import views
+from ltssl_jax.augment import fixmatch, views
 from ltssl_jax.augment.randaugment import rand_augment
 from ltssl_jax.core import InputError, Needs, RawBatch, Resident, Stream
 
@@ -128,6 +128,69 @@ def test_strong_view_is_randaugment_crop_flip_normalize_cutout(images):
         y, x = int(32 * row), int(32 * column)
         expected[max(0, y - 8) : y + 8, max(0, x - 8) : x + 8] = 0
         np.testing.assert_allclose(ours[number], expected, atol=1e-5)
+
+
+def test_fixmatch_views_are_flip_reflected_crop_and_then_randaugment_and_cutout(images):
+    """The published order, replayed on the host from the same uniforms."""
+    recipe = make("fixmatch")
+    weak, strong = recipe.recipe.weak, recipe.recipe.strong
+    uniforms = np.random.default_rng(5).random((10, strong.draws), dtype=np.float32)
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
+    pixels = []
+    for source, (mirror, top, left) in zip(padded, uniforms[:, :3], strict=True):
+        source = source[:, ::-1] if mirror < 0.5 else source
+        pixels.append(source[int(9 * top) : int(9 * top) + 32, int(9 * left) : int(9 * left) + 32])
+    pixels = np.stack(pixels)
+    ours = weak.apply(images, uniforms[:, :3], normalize=recipe.evaluation)
+    np.testing.assert_allclose(ours, normalized(pixels), atol=1e-5)
+    pixels = fixmatch.rand_augment(pixels, uniforms[:, 3:11], num_ops=2)
+    pixels = fixmatch.cutout(pixels, uniforms[:, 11:])
+    ours = strong.apply(images, uniforms, normalize=recipe.evaluation)
+    np.testing.assert_allclose(ours, normalized(np.asarray(pixels)), atol=1e-5)
+
+
+def test_contrastive_views_and_fixmatchs_are_named_by_key_step_stream_and_slot(raw, images):
+    needs = Needs(strong=2, contrastive=2)
+    recipe = views.make("fixmatch", needs=needs, mean=MEAN, std=STD)
+    step = jax.jit(lambda raw, key, step: recipe(raw, Resident(), key, step))
+
+    def made(raw, key, step_number):
+        batch = step(raw, jax.random.key(key), step_number)
+        contrastive = *batch.labeled.contrastive, *batch.unlabeled.contrastive
+        assert len(contrastive) == 4
+        return *views_of(batch), *contrastive
+
+    first = made(raw, 0, 3)
+    assert_batches_equal(first, made(raw, 0, 3))
+    other_slots = stream_of(images, slots=np.arange(10) + 10)
+    others = [made(raw, 0, 4), made(raw, 1, 3), made(RawBatch(other_slots, other_slots), 0, 3)]
+    for other in others:
+        for one, another in zip(first, other, strict=True):
+            assert differ(one, another).mean() > 0.7
+    for number, one in enumerate(first):
+        for another in first[number + 1 :]:
+            assert differ(one, another).mean() > 0.7
+    order = np.random.default_rng(0).permutation(10)
+    shuffled = made(jax.tree.map(lambda x: x[order], raw), 0, 3)
+    assert_batches_equal(tuple(view[order] for view in first), shuffled)
+
+
+def test_contrastive_views_are_simclrs_but_for_digits():
+    recipes = views.RECIPES
+    assert recipes["tras"].contrastive is recipes["fixmatch"].contrastive
+    assert recipes["digits"].contrastive is recipes["digits"].strong  # a mirrored 2 is no 2
+    assert recipes["tras"].contrastive.draws == 22 + 1 + 9 + 1 + 2
+
+
+@pytest.mark.parametrize("size, channels", [(8, 1), (16, 3), (8, 4)])
+def test_contrastive_views_are_finite_at_any_number_of_channels(images, size, channels):
+    images = np.concatenate([images, images], axis=-1)[:4, :size, :size, :channels]
+    needs = Needs(contrastive=1)
+    recipe = views.make("fixmatch", needs=needs, mean=(0.5,), std=(0.25,))
+    raw = RawBatch(stream_of(images), stream_of(images))
+    (view,) = jax.jit(recipe)(raw, Resident(), jax.random.key(0), 0).labeled.contrastive
+    assert view.shape == images.shape and view.dtype == jnp.float32
+    assert np.isfinite(view).all() and np.abs(view).max() <= 2
 
 
 def test_weak_views_are_uniform_over_windows_and_sides():

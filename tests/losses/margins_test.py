@@ -71,6 +71,12 @@ class ReferenceTest(chex.TestCase):
         weights = self.variant(lambda n: margins.effective_number_weights(n, beta=0.9999))(COUNTS)
         np.testing.assert_allclose(weights, reference_weights(COUNTS, 0.9999), rtol=1e-4)
 
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_adaptive_number_weights(self):
+        weights = self.variant(margins.adaptive_number_weights)(COUNTS)
+        expected = reference_weights(COUNTS, 1 - 1 / COUNTS.mean())
+        np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
 
 def test_published_vectors():
     log_prior = [-0.9083, -1.4202, -1.9318, -2.4438, -2.9588]
@@ -81,6 +87,8 @@ def test_published_vectors():
     np.testing.assert_allclose(margins.log_prior(COUNTS), log_prior, atol=6e-5)
     np.testing.assert_allclose(margins.ldam_margins(COUNTS), ldam, atol=6e-5)
     np.testing.assert_allclose(weights, deferred, atol=6e-5)
+    adaptive = [0.1509, 0.1627, 0.1937, 0.2553, 0.3659, 0.5528, 0.8747, 1.4190, 2.2782, 3.7467]
+    np.testing.assert_allclose(margins.adaptive_number_weights(COUNTS), adaptive, atol=6e-5)
 
 
 def test_balanced_softmax_of_the_toy_problem():
@@ -173,6 +181,25 @@ def test_weights_without_and_with_strong_correction():
     np.testing.assert_array_equal(margins.effective_number_weights(COUNTS, beta=0.0), np.ones(K))
     almost_inverse = margins.effective_number_weights(COUNTS, beta=1 - 1e-7)
     np.testing.assert_allclose(almost_inverse, K / COUNTS / (1 / COUNTS).sum(), rtol=2e-4)
+
+
+def test_adaptive_weights_hardly_depend_on_the_size_of_the_set():
+    """So a part of a pool weighs its classes as the whole does, in float32 up to a million each."""
+    whole = margins.adaptive_number_weights(np.array([4_000_000, 400_000, 40_000]))
+    for size in (100, 10_000):
+        part = margins.adaptive_number_weights(np.array([size, size / 10, size / 100]))
+        np.testing.assert_allclose(part, whole, rtol=2 / size**0.5)
+
+
+def test_adaptive_weights_of_single_images_are_ones():
+    for counts in (np.ones(3), np.zeros(3), np.array([2, 1, 0])):
+        np.testing.assert_array_equal(margins.adaptive_number_weights(counts), np.ones(3))
+
+
+def test_an_empty_class_lowers_the_average_that_adaptive_weights_begin_with():
+    counts = np.array([10, 0, 3, 11, 0])
+    expected = reference_weights(np.maximum(counts, 1), 1 - 5 / counts.sum())
+    np.testing.assert_allclose(margins.adaptive_number_weights(counts), expected, rtol=1e-5)
 
 
 def test_an_empty_class_counts_as_one_example():

@@ -9,6 +9,7 @@ from ltssl_jax import core, methods
 from ltssl_jax.methods.fixmatch import FixMatch
 from ltssl_jax.methods.supervised import Supervised
 from ltssl_jax.methods.tras import TRAS
+from tests.methods.golden import Golden
 
 K, B, U = 4, 6, 9
 COUNTS = np.array([3.0, 40.0, 1.0, 12.0])
@@ -250,6 +251,27 @@ def test_ldam_weighs_the_classes_from_its_epoch_on(labels, epoch):
     term = method.term(method.init(facts()), jnp.asarray(cosines), jnp.asarray(labels), epoch)
 
     np.testing.assert_allclose(jnp.sum(term.values) / term.count, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("epoch", [0, 159, 160, 199])
+def test_ldam_is_that_of_the_released_code(epoch):
+    """YyzHarry/imbalanced-semi-self at b91ad29, whose losses are those of kaidic/LDAM-DRW."""
+    golden = Golden("self_supervised")
+    method, counts = Supervised("ldam"), golden["ldam/class_counts"]
+    problem = core.Problem(counts, 1, steps_per_epoch=1, total_steps=200)
+    labels = jnp.asarray(golden["ldam/labels"])
+
+    def total(cosines):
+        term = method.term(method.init(problem), cosines, labels, epoch)
+        return jnp.sum(term.values) / term.count
+
+    features, kernel = golden["ldam/features"], golden["ldam/normed_kernel"]
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = jnp.asarray(unit @ (kernel / np.linalg.norm(kernel, axis=0)), jnp.float32)
+    found, gradient = jax.value_and_grad(total)(cosines)
+    expected = golden.below(f"loss/LDAM_DRW_{epoch}")
+    np.testing.assert_allclose(found, expected["total"], rtol=2e-5)
+    np.testing.assert_allclose(gradient, expected["grad/logits"], rtol=1e-3, atol=1e-4)
 
 
 def test_wrong_settings_name_the_nearest():
