@@ -204,7 +204,7 @@ def watcher(run: Plan, workdir: str | os.PathLike, *, is_quiet: bool) -> Watch:
         RunDirectory(workdir, is_writer=is_first),
         Terminal(run.problem.total_steps, images_per_step, is_quiet=is_quiet or not is_first),
         class_names=run.source.class_names,
-        labeled_counts=run.split.labeled_counts,
+        labeled_counts=run.problem.given_counts,  # groups of classes stay those of the labels
         images_per_step=images_per_step,
         scored_by=lambda step: run.method.scored_by((step - 1) // run.problem.steps_per_epoch),
     )

@@ -68,6 +68,25 @@ def mix_by_class(probs: Array, other: Array, weights: Array) -> Array:
     return mixed / jnp.sum(mixed, axis=1, keepdims=True)
 
 
+def blend(logits: Array, probs: Array, strength: Array) -> Array:
+    """Computes logits of `(1 - strength) softmax(logits) + strength probs`.
+
+    Args:
+      logits: `[U, K]` float.
+      probs: `[U, K]` float, each row on the simplex.
+      strength: `[U]` float in `[0, 1]`, of `probs` in each row.
+
+    Returns:
+      `[U, K]` float: logarithms of the mixed probabilities, floored at the smallest normal number.
+
+    Source: Oh et al., "DASO", arXiv:2106.05682.
+    """
+    chex.assert_rank([logits, probs, strength], [2, 2, 1])
+    chex.assert_equal_shape([logits, probs])
+    mixed = (1.0 - strength)[:, None] * jax.nn.softmax(logits) + strength[:, None] * probs
+    return jnp.log(jnp.maximum(mixed, jnp.finfo(mixed.dtype).tiny))
+
+
 def hard_example_weights(probs: Array, *, share: float | Array) -> Array:
     """Computes weights that grow with the entropy of a guess: `1 - share + share H / log K`.
 

@@ -114,9 +114,33 @@ def effective_number_weights(class_counts: Array, *, beta: float) -> Array:
     arXiv:1901.05555; deferred in Cao et al., arXiv:1906.07413.
     """
     chex.assert_rank(class_counts, 1)
-    counts = jnp.maximum(jnp.asarray(class_counts, jnp.float32), 1.0)
     if beta == 0:
-        return jnp.ones_like(counts)
+        return jnp.ones(class_counts.shape, jnp.float32)
+    return _effective_number_weights(class_counts, math.log(beta))
+
+
+def adaptive_number_weights(class_counts: Array) -> Array:
+    """Computes class weights `1 / (1 - beta ** n)` with `beta = (N - 1) / N`, of sum `K`.
+
+    `N` is the average number of images per class, empty classes included, so counts that are all
+    multiplied by a factor give nearly the same weights.
+
+    Args:
+      class_counts: `[K]` int or float; 0 is taken as 1, after `N` is known.
+
+    Returns:
+      `[K]` float32 with sum `K`; ones where `N` is 1 or less.
+
+    Source: Lai et al., "Smoothed adaptive weighting for imbalanced semi-supervised learning",
+    ICML 2022.
+    """
+    chex.assert_rank(class_counts, 1)
+    mean = jnp.mean(jnp.asarray(class_counts, jnp.float32))
+    return _effective_number_weights(class_counts, jnp.log1p(-1.0 / jnp.maximum(mean, 1.0)))
+
+
+def _effective_number_weights(class_counts: Array, log_beta: float | Array) -> Array:
+    counts = jnp.maximum(jnp.asarray(class_counts, jnp.float32), 1.0)
     # 1 - beta ** n, which in float32 would lose half its digits for beta = 0.9999 and small n.
-    weights = -1.0 / jnp.expm1(counts * math.log(beta))
+    weights = -1.0 / jnp.expm1(counts * log_beta)
     return weights * counts.size / jnp.sum(weights)

@@ -81,3 +81,19 @@ def test_wrong_shapes_are_refused():
         features.centered_targets(jnp.ones((2, 3)), jnp.ones(2), temperature=1.0)
     with pytest.raises(AssertionError):
         features.mix_by_class(jnp.ones((2, 3)), jnp.ones((2, 4)), jnp.ones(3))
+
+
+def test_blend():
+    logits, strength = 3 * RNG.normal(size=(U, K)), np.linspace(0, 1, U)
+    mixed = (1 - strength)[:, None] * softmax(logits) + strength[:, None] * PROBS
+    found = features.blend(*(jnp.asarray(x, jnp.float32) for x in (logits, PROBS, strength)))
+    np.testing.assert_allclose(found, np.log(mixed), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.nn.softmax(found).sum(1), 1, rtol=1e-5)
+
+
+def test_blend_stays_finite_where_one_is_certain():
+    logits = jnp.asarray([[1e4, 0.0, -1e4]] * 2)
+    probs = jnp.asarray([[0.0, 0.0, 1.0]] * 2)
+    found = features.blend(logits, probs, jnp.asarray([0.0, 1.0]))
+    assert np.all(np.isfinite(found))
+    np.testing.assert_allclose(jax.nn.softmax(found), np.eye(3)[[0, 2]], atol=1e-6)
