@@ -27,11 +27,38 @@ C10_1000 = [1000, 599, 359, 215, 129, 77, 46, 27, 16, 10]
 C10_4000 = [4000, 2397, 1437, 861, 516, 309, 185, 111, 66, 40]
 # As published: labeled and unlabeled counts by class, or for 100 classes first, last and total; and
 # whether the first images of each class are taken, whatever the seed.
+C10_1500 = [1500, 899, 539, 323, 193, 116, 69, 41, 25, 15]
+C10_3000 = [3000, 1798, 1078, 646, 387, 232, 139, 83, 50, 30]
+C10_500_4000 = [4500, 2696, 1616, 968, 580, 347, 208, 124, 74, 45]  # overlap: sums
+C10_1500_3000 = [4500, 2697, 1617, 969, 580, 348, 208, 124, 75, 45]
+C10_TENTH = [500, 300, 180, 108, 65, 39, 24, 14, 9, 5]
+C10_WHOLE = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 PUBLISHED = {
     "tras_cifar10": (C10_1000, C10_4000, True),
     "tras_svhn": (C10_1000, [3948, *C10_4000[1:]], True),
     "tras_cifar100": ([200, 10, 6333], [200 + 300, 10 + 15, 6333 + 9527], True),  # overlap
     "fixmatch_cifar10": (C10_500, C10_4000, False),
+    "abc_cifar10": (C10_1000, C10_4000, True),
+    "acr_cifar10": (C10_500, C10_500_4000, True),
+    "adsh_cifar10": (C10_1500, C10_3000, False),
+    "ccl_cifar10": (C10_500, C10_500_4000, True),
+    "cdmad_cifar10": (C10_1500, C10_1500_3000, True),
+    "cpe_cifar10": (C10_1500, C10_3000, False),
+    "crest_cifar10": (C10_TENTH, C10_WHOLE, False),
+    "darp_cifar10": (C10_1500, C10_1500_3000, True),
+    "daso_cifar10": (C10_1500, C10_3000, False),
+    "dml_pl_cifar10": (C10_1500, C10_3000, False),
+    "flexmatch_cifar10": (C10_500, C10_4000, False),
+    "freematch_cifar10": (C10_500, C10_4000, False),
+    "mean_teacher_cifar10": (C10_500, C10_4000, False),
+    "mixmatch_cifar10": (C10_1500, C10_3000, True),
+    "remixmatch_cifar10": (C10_1500, C10_3000, False),
+    "saw_cifar10": (C10_1500, C10_1500_3000, True),
+    "self_training_cifar10": (C10_1500, C10_3000, False),
+    "semi_cifar10": (C10_1500, C10_1500_3000, True),
+    "simpro_cifar10": (C10_500, C10_4000, True),
+    "softmatch_cifar10": (C10_500, C10_4000, False),
+    "uda_cifar10": (C10_500, C10_4000, False),
 }
 
 

@@ -13,7 +13,8 @@ def put(store: Array, index: Array, rows: Array, devices: Devices) -> Array:
       devices: whose rows are all written.
 
     Returns:
-      `[N_u, ...]`. Of an image that a batch holds twice, either row is kept.
+      `[N_u, ...]`. Of an image that a batch holds twice, either row is kept; a row whose index lies
+      beyond the store is not written.
     """
     index, rows = devices.gather((index, rows))
     return store.at[index].set(rows)
