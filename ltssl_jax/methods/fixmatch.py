@@ -13,8 +13,8 @@ Follows google-research/fixmatch in what is computed, and kekmodel/FixMatch-pyto
 long-tailed codes descend, in how: all views share one batch-norm pass (`forward_mode="joint"`). The
 TRAS and ABC line runs one pass per view (`"separate"`) and two strong views (`num_strong=2`).
 
-Differs from the official code: the weight decay is the optimizer's, not a term of the loss. No
-golden step of it is stored; the terms are tested against the equations.
+Differs from the official code: the weight decay is the optimizer's, not a term of the loss. Steps
+of kekmodel's code (commit 040be3b) are our golden test.
 """
 
 import dataclasses
@@ -99,7 +99,9 @@ class FixMatch:
     def learn(self, log_pi, forward, batch, targets, ctx):
         """Both terms; the consistency of all strong views has one mean."""
         x, y = batch.labeled.image, batch.labeled.label
-        labeled, *strong = [out.logits["base"] for out in forward.apart(x, *batch.unlabeled.strong)]
+        # After another guess than ours the views are still to be forwarded.
+        forwarded = forward.jointly if self.forward_mode == "joint" else forward.apart
+        labeled, *strong = [out.logits["base"] for out in forwarded(x, *batch.unlabeled.strong)]
         consistency = [targets.mask * soft_cross_entropy(s, targets.probs) for s in strong]
         return {
             "supervised": Term(

@@ -130,7 +130,9 @@ class SoftMatch:
     def learn(self, state, forward, batch, targets, ctx):
         """Both terms; the weights do not sum to one."""
         x, y = batch.labeled.image, batch.labeled.label
-        labeled, *strong = [out.logits["base"] for out in forward.apart(x, *batch.unlabeled.strong)]
+        labeled, *strong = [
+            out.logits["base"] for out in forward.jointly(x, *batch.unlabeled.strong)
+        ]
         consistency = [targets.mask * soft_cross_entropy(s, targets.probs) for s in strong]
         return {
             "supervised": Term(cross_entropy(labeled, y)),

@@ -49,7 +49,7 @@ class GivenForward:
 
     def head(self, name, features):
         kernel, bias = self._kernels[name]
-        return features @ kernel + bias
+        return features @ kernel + bias[None, :]
 
     def kernel(self, name):
         return self._kernels[name][0]

@@ -224,6 +224,16 @@ def test_fixmatch_forwards_together_or_apart_and_learns_nothing_on_the_weak_view
     assert not np.any(on_weak) and np.any(on_strong)
 
 
+@pytest.mark.parametrize("mode, groups", [("joint", [3]), ("separate", [1, 1, 1])])
+def test_fixmatch_keeps_to_its_passes_when_another_has_guessed(mode, groups):
+    method, passes = FixMatch(num_strong=2, forward_mode=mode), Passes()
+    x, w, s1, s2 = (jnp.asarray(logits(i, n)["base"]) for i, n in enumerate([B, U, U, U]))
+    state = method.init(facts())
+    targets, state = method.accept(state, w, None, None)
+    method.learn(state, passes, batch(np.zeros(B), x, w, s1, s2), targets, None)
+    assert passes.groups == groups
+
+
 # --- supervised -----------------------------------------------------------------------------------
 
 
