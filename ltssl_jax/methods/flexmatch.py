@@ -106,9 +106,8 @@ class FlexMatch:
     def learn(self, state, forward, batch, targets, ctx):
         """Both terms; rejected rows are zeros of the mean."""
         x, y = batch.labeled.image, batch.labeled.label
-        labeled, *strong = [
-            out.logits["base"] for out in forward.jointly(x, *batch.unlabeled.strong)
-        ]
+        outputs = forward.jointly(x, *batch.unlabeled.strong)
+        labeled, *strong = [out.logits["base"] for out in outputs]
         consistency = [targets.mask * soft_cross_entropy(s, targets.probs) for s in strong]
         return {
             "supervised": Term(cross_entropy(labeled, y)),

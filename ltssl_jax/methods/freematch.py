@@ -104,9 +104,8 @@ class FreeMatch:
     def learn(self, state, forward, batch, targets, ctx):
         """Three terms; rejected rows are zeros of the consistency's mean."""
         x, y = batch.labeled.image, batch.labeled.label
-        labeled, *strong = [
-            out.logits["base"] for out in forward.jointly(x, *batch.unlabeled.strong)
-        ]
+        outputs = forward.jointly(x, *batch.unlabeled.strong)
+        labeled, *strong = [out.logits["base"] for out in outputs]
         consistency = [targets.mask * soft_cross_entropy(s, targets.probs) for s in strong]
         mask = jnp.concatenate([targets.mask] * len(strong))
         return {

@@ -22,8 +22,7 @@ For a long-tailed labeled set TorchSSL's target is long-tailed, too.
 Decisions where paper and code part:
 - The width of the Gaussian is the deviation over `num_sigmas`, 2 in both codes.
 - The averages follow before the weights are made; the batch's variance is the unbiased one.
-- With target `"labeled"` no wrapper can change guesses or targets: what it does would pass by the
-  labeled predictions, which only `loss` sees.
+- With target `"labeled"` no wrapper can come between: labeled predictions reach `loss` alone.
 
 Differs from the official code:
 - The average guess starts uniform, as in TorchSSL; in USB it starts as that of the first batch.
@@ -130,9 +129,8 @@ class SoftMatch:
     def learn(self, state, forward, batch, targets, ctx):
         """Both terms; the weights do not sum to one."""
         x, y = batch.labeled.image, batch.labeled.label
-        labeled, *strong = [
-            out.logits["base"] for out in forward.jointly(x, *batch.unlabeled.strong)
-        ]
+        outputs = forward.jointly(x, *batch.unlabeled.strong)
+        labeled, *strong = [out.logits["base"] for out in outputs]
         consistency = [targets.mask * soft_cross_entropy(s, targets.probs) for s in strong]
         return {
             "supervised": Term(cross_entropy(labeled, y)),
