@@ -21,6 +21,7 @@ from ltssl_jax.core import InputError, PyTree, TrainState
 METRIC = "balanced_accuracy"
 # What may differ between a run and the checkpoint that it continues.
 NOT_IDENTITY = ("versions",)
+_QUESTIONS = itertools.count()  # of all stores of a process: stages follow each other
 
 
 class CheckpointStore:
@@ -55,7 +56,6 @@ class CheckpointStore:
                 ),
             ]
         )
-        self._questions = itertools.count()
         self._manager = ocp.CheckpointManager(
             pathlib.Path(directory).resolve(),
             # Named here, because only then can the stored dtypes be read before the arrays.
@@ -95,7 +95,7 @@ class CheckpointStore:
         To be asked by all processes equally often: they agree on the number of a question, counted
         one by one, which the steps, made many at once, are not.
         """
-        number = next(self._questions)
+        number = next(_QUESTIONS)
         return jax.distributed.is_initialized() and self._manager.reached_preemption(number)
 
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:

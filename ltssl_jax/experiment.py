@@ -55,7 +55,13 @@ def train(
         run = plan(config, report, start)
     watch = watcher(run, workdir, is_quiet=is_quiet)
     settings = run.config.to_dict()
-    identity = card.identity(settings, run.source, run.split, run.runner.num_devices)
+    identity = card.identity(
+        settings,
+        run.source,
+        run.split,
+        run.runner.num_devices,
+        counts_steps=run.method.needs.total_steps,
+    )
     identity["start"] = run.start.story
     step = run.runner.map(many(train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
     exam = examination(run, watch)

@@ -109,10 +109,14 @@ def cost(config: ConfigDict, source, split, *, seconds: float) -> dict[str, Any]
 
 
 def _measured(config, source, split, seconds: float) -> dict[str, Any]:
-    from ltssl_jax import experiment, planning
+    """Times a step of the last stage, which stands for those of the others."""
+    from ltssl_jax import experiment, planning, stages
     from ltssl_jax.inspection.cost import measure
     from ltssl_jax.training.step import many
 
+    *_, config = configs = stages.check(config)
+    config = config.copy_and_resolve_references().unlock()
+    config.optim.is_frozen = False  # costs as much, and there is no backbone yet
     runner = parallel.make(config.parallel.mode, num_devices=config.parallel.num_devices)
     planning.check_counts(config, runner)
     channels = source.train.image_shape[2]
@@ -130,7 +134,7 @@ def _measured(config, source, split, seconds: float) -> dict[str, Any]:
         stack = next(experiment.stacks(run, batches, 0, at_once))
     resident = runner.replicate(batches.resident)
     measured = measure(step, state, stack, resident, at_once=at_once, seconds=seconds)
-    steps = config.train.steps
+    steps = sum(stage.train.steps for stage in configs)
     return measured | {
         "steps": steps,
         "total_seconds": measured["compile_seconds"] + steps * measured["step_seconds"],

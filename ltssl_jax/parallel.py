@@ -172,18 +172,22 @@ def _spec(axis: int) -> P:
     return P(*[None] * axis, AXIS)
 
 
-def make(mode: str = "pmap", *, num_devices: int = 0) -> Runner:
+def make(mode: str = "pmap", *, num_devices: int = 0, is_local: bool = False) -> Runner:
     """Chooses devices and how to map over them.
 
     Args:
       mode: `"pmap"`, `"shard_map"` or `"jit"`.
       num_devices: over all processes; 0 takes every device there is.
+      is_local: know the devices of this process only, and take as many of them as there are.
 
     Raises:
       InputError: an unknown mode, more devices than there are, or a part of a pod.
     """
     if mode not in MODES:
         raise InputError.unknown("parallel.mode", mode, MODES)
+    if is_local:
+        devices = jax.local_devices()
+        return Runner(mode, tuple(devices[: num_devices or len(devices)]))
     devices = [d for p in range(jax.process_count()) for d in jax.local_devices(process_index=p)]
     if num_devices < 0 or num_devices > len(devices):
         raise InputError(

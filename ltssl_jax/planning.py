@@ -40,12 +40,14 @@ class Start:
 
     Attributes:
       grown: pseudo-labels.
+      fingerprint: of the split whose pool they label.
       weights: the state whose weights it begins with, or None to begin from scratch.
       part: "backbone" or "network", the weights that are taken over.
       story: what it is a continuation of, for the identity card.
     """
 
     grown: Grown = Grown.nothing()
+    fingerprint: str = ""
     weights: TrainState | None = None
     part: str = "network"
     story: str = ""
@@ -58,7 +60,7 @@ class Plan(Parts):
     config: ConfigDict
     source: Source
     split: Split
-    start: Start
+    start: Start = Start()
 
 
 def plan(config: ConfigDict, progress: Progress | None = None, start: Start | None = None) -> Plan:
@@ -76,6 +78,7 @@ def plan(config: ConfigDict, progress: Progress | None = None, start: Start | No
     check_counts(config, runner)
     source, split = load_data(config, progress)
     config, start = with_channel_statistics(config, source, split), start or Start()
+    check_start(config, split, start)
     source, grown = growth.applied(source, split, start.grown)
     parts = assembled(
         config,
@@ -86,6 +89,20 @@ def plan(config: ConfigDict, progress: Progress | None = None, start: Start | No
         given_counts=split.labeled_counts,
     )
     return Plan(config=config, source=source, split=grown, start=start, **vars(parts))
+
+
+def check_start(config: ConfigDict, split: Split, start: Start) -> None:
+    """Refuses pseudo-labels of another pool, and a frozen backbone that nobody has trained."""
+    if start.fingerprint and start.fingerprint != split.fingerprint:
+        raise InputError(
+            f"the pseudo-labels of this stage are of the split {start.fingerprint[:12]}, the images"
+            f" of {split.fingerprint[:12]}; the data have changed: give another --workdir"
+        )
+    if config.optim.is_frozen and start.weights is None:
+        raise InputError(
+            "optim.is_frozen is True, but no stage before has trained a backbone; give the stage"
+            " begin='backbone' or 'network', or set optim.is_frozen=False"
+        )
 
 
 def assembled(
@@ -104,6 +121,7 @@ def assembled(
         num_classes=len(labeled_counts),
         heads=method.needs.heads,
         branches=method.needs.branches,
+        is_frozen=config.optim.is_frozen,
         axis_name=None if config.parallel.per_device_statistics else runner.axis,
     )
     problem = Problem(
@@ -204,7 +222,8 @@ def initial_state(run: Plan) -> TrainState:
     )
     if run.start.weights is None:
         return fresh
-    return state_.with_weights(fresh, run.start.weights, run.start.part)
+    is_frozen = run.config.optim.is_frozen
+    return state_.with_weights(fresh, run.start.weights, run.start.part, is_averaged=is_frozen)
 
 
 def train_step(run: Plan) -> TrainStep:

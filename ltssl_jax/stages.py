@@ -16,23 +16,36 @@ A name that stands in the order several times is a stage that is repeated.
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from ltssl_jax import experiment, planning, trained
+from ltssl_jax import experiment, handover, methods
 from ltssl_jax.core import InputError
 from ltssl_jax.data import growth
-from ltssl_jax.data.growth import Candidates, Grown
-from ltssl_jax.planning import Start
-from ltssl_jax.report.progress import progress
 from ltssl_jax.report.records import RunDirectory
+from ltssl_jax.training import optim
+from ltssl_jax.training.ema import Averaging
 
 BEGINNINGS = ("scratch", "backbone", "network")
-_CHUNK = 1024  # images read at once
+# What the stages of an experiment share: rows of the pool must mean the same images in all of them.
+_SHARED = ("source", "split", "image_size", "resize", "channels")
+# What may be changed without making a stage another one.
+_INDIFFERENT = (
+    "parallel",
+    "train.log_every",
+    "train.evaluate_every",
+    "train.checkpoint_every",
+    "train.eval_batch_size",
+    "data.feed",
+    "data.kept_gib",
+    "data.source.root",
+    "data.source.image_root",
+    "data.source.download",
+    "data.source.check",
+)
 
 
 def train(
@@ -50,26 +63,32 @@ def train(
       The result of the last stage; empty if it was interrupted, and can be continued.
 
     Raises:
-      InputError: see `experiment.train`; or a stage is described wrongly.
+      InputError: see `experiment.train`; or a stage is described wrongly, or otherwise than when
+        it was begun.
     """
-    plain, names = without_stages(config), tuple(config.stages.order)
+    names = tuple(config.stages.order)
     if not names:
+        plain = without_stages(config)
         return experiment.train(plain, workdir, command=command, is_quiet=is_quiet)
-    configs = check(config)
-    records, previous = RunDirectory(workdir, is_writer=jax.process_index() == 0), None
-    result: dict[str, Any] = {}
-    for number, stage in enumerate(configs):
-        directory = records.path / f"{number + 1}_{names[number]}"
-        result = _finished(directory)
+    records = RunDirectory(workdir, is_writer=jax.process_index() == 0)
+    directories = [records.path / f"{n + 1}_{name}" for n, name in enumerate(names)]
+    configs, finished, previous, result = check(config), [], None, {}
+    for name, stage, directory in zip(names, configs, directories, strict=True):
+        _check_unchanged(directory, stage, config.stages[name])
+        stated = {"directories": [d.name for d in directories], "finished": finished}
+        records.write_json("stages.json", stated)
+        result = _result(directory)
         if not result:
-            start = _start(config.stages[names[number]], plain, previous, directory, is_quiet)
+            start = handover.start(
+                config.stages[name], stage, previous, directory, is_quiet=is_quiet
+            )
             result = experiment.train(
                 stage, directory, command=command, is_quiet=is_quiet, start=start
             )
         if not result:
             return {}
-        previous = directory
-        records.write_json("stages.json", {"finished": [d.name for d in _until(previous)]})
+        previous, finished = directory, [*finished, directory.name]
+    records.write_json("stages.json", {"directories": finished, "finished": finished})
     records.write_json("result.json", result)
     return result
 
@@ -85,18 +104,25 @@ def check(config: ConfigDict) -> list[ConfigDict]:
     """Returns the configuration of every stage, before the first one begins.
 
     Raises:
-      InputError: see `staged`.
+      InputError: see `staged`; or a method, an optimizer or a rule of one of them cannot be built.
     """
     if not config.stages.order:
         return [without_stages(config)]
-    return [staged(config, number) for number in range(len(config.stages.order))]
+    configs = [staged(config, number) for number in range(len(config.stages.order))]
+    for name, stage in zip(config.stages.order, configs, strict=True):
+        methods.make(**stage.method.to_dict())
+        optim.make(**stage.optim, total_steps=stage.train.steps)
+        Averaging(**stage.ema)
+        rule = config.stages[name].growth.to_dict()
+        growth.check(rule.pop("rule"), {k: v for k, v in rule.items() if k != "keeps"})
+    return configs
 
 
 def staged(config: ConfigDict, number: int) -> ConfigDict:
     """Returns the configuration of stage `number` (from 0), with its changes.
 
     Raises:
-      InputError: the stage is not described, or changes a block that there is not.
+      InputError: the stage is not described, or changes something that there is not.
     """
     name, plain = config.stages.order[number], without_stages(config).unlock()
     if name not in config.stages:
@@ -105,111 +131,87 @@ def staged(config: ConfigDict, number: int) -> ConfigDict:
     stage = config.stages[name]
     if stage.begin not in BEGINNINGS:
         raise InputError.unknown(f"stages.{name}.begin", stage.begin, BEGINNINGS)
-    if stage.growth.rule and stage.growth.rule not in growth.RULES:
-        raise InputError.unknown(f"stages.{name}.growth.rule", stage.growth.rule, growth.RULES)
     if number == 0 and (stage.begin != "scratch" or stage.growth.rule):
         raise InputError(
             f"stages.{name} is the first stage and takes something over from the one before it;"
             " set its begin='scratch' and its growth.rule=''"
         )
     for block, changes in stage.changes.items():
-        if block not in plain or block == "stages":
-            raise InputError.unknown(f"block of stages.{name}.changes:", block, plain)
-        if block == "method":
-            plain.method = changes
-        else:
-            plain[block].update(changes)
+        _change(plain, f"stages.{name}.changes.{block}", block, changes)
     if "generation" in plain.method:
         # A stage of another method, such as a pre-training, is no generation.
         earlier = (config.stages[name].changes for name in config.stages.order[:number])
-        names = [changes.get("method", config.method).name for changes in earlier]
+        names = [changes.get("method", {}).get("name", config.method.name) for changes in earlier]
         plain.method.generation = names.count(plain.method.name)
     return plain.lock()
 
 
-def _finished(directory: pathlib.Path) -> dict[str, Any]:
+def _change(plain: ConfigDict, what: str, block: str, changes: Any) -> None:
+    """Changes fields of a block; a method or a model with another name is another block."""
+    blocks = [key for key, value in plain.items() if isinstance(value, ConfigDict)]
+    if block not in blocks or block == "stages":
+        raise InputError.unknown(f"block of {what.rpartition('.')[0]}:", block, blocks)
+    if not isinstance(changes, Mapping | ConfigDict):
+        raise InputError(f"{what} is {changes!r}; give a dictionary of fields")
+    if block in ("method", "model") and "name" in changes:
+        plain[block] = changes
+        return
+    for field, value in changes.items():
+        if field not in plain[block]:
+            raise InputError.unknown(f"field of {what}:", field, plain[block])
+        if block == "data" and field in _SHARED:
+            raise InputError(
+                f"{what}.{field} is changed, but all stages share their images; change data.{field}"
+            )
+        try:
+            plain[block][field] = value
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{what}.{field} is {value!r}; it must be like {plain[block][field]!r}"
+            ) from error
+
+
+# --- is it the experiment that was begun? ---------------------------------------------------------
+
+
+def _check_unchanged(directory: pathlib.Path, config: ConfigDict, stage: ConfigDict) -> None:
+    """Compares a stage that was begun with what is asked for; writes it down if it was not.
+
+    Raises:
+      InputError: something that matters is different; every such field is named.
+    """
+    asked = {"config": config.to_dict(), "begin": stage.begin, "growth": stage.growth.to_dict()}
+    asked["config"].pop("stages")
+    path = directory / "stage.json"
+    if not path.exists():
+        RunDirectory(directory, is_writer=jax.process_index() == 0).write_json(path.name, asked)
+        return
+    ours = _flat(json.loads(json.dumps(asked)))
+    theirs = _flat(json.loads(path.read_text(encoding="utf-8")))
+    if not (directory / "result.json").exists():  # may be made longer
+        ours["config.train.steps"] = theirs["config.train.steps"]
+    different = [
+        f"{field.removeprefix('config.')}: then {theirs.get(field)!r}, now {ours.get(field)!r}"
+        for field in sorted(ours | theirs)
+        if ours.get(field) != theirs.get(field)
+        and not field.removeprefix("config.").startswith(_INDIFFERENT)
+    ]
+    if different:
+        raise InputError(
+            f"{directory} was begun with another configuration; give another --workdir, or undo"
+            " the difference:\n  " + "\n  ".join(different)
+        )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = [_flat(value, f"{prefix}.{key}".lstrip(".")) for key, value in tree.items()]
+    return {field: value for part in parts for field, value in part.items()}
+
+
+def _result(directory: pathlib.Path) -> dict[str, Any]:
     try:
         return json.loads((directory / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def _until(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields the directories of the stages up to this one."""
-    last = int(directory.name.split("_")[0])
-    for path in sorted(directory.parent.iterdir()):
-        number = path.name.split("_")[0]
-        if number.isdecimal() and int(number) <= last:
-            yield path
-
-
-# --- from one stage to the next -------------------------------------------------------------------
-
-
-def _start(
-    stage: ConfigDict,
-    config: ConfigDict,
-    previous: pathlib.Path | None,
-    directory: pathlib.Path,
-    is_quiet: bool,
-) -> Start:
-    """Collects what a stage takes over; pseudo-labels are made once and kept in its directory."""
-    if previous is None:
-        return Start()
-    story, before = f"{stage.begin} of {previous.name}", trained.load(previous, "latest")
-    grown = (_kept(previous) if stage.growth.keeps else None) or Grown.nothing()
-    if stage.growth.rule:
-        story += f", labels by {stage.growth.rule}"
-        grown = _kept(directory) or _grown(stage, config, before, grown, directory, is_quiet)
-    weights = None if stage.begin == "scratch" else before.state
-    return Start(grown, weights, "backbone" if stage.begin == "backbone" else "network", story)
-
-
-def _kept(directory: pathlib.Path) -> Grown | None:
-    path = directory / "pseudo_labels.npz"
-    if not path.exists():
-        return None
-    with np.load(path) as arrays:
-        return Grown(arrays["rows"], arrays["labels"])
-
-
-def _grown(stage, config, before, earlier, directory, is_quiet) -> Grown:
-    """Asks the network of the stage before about the pool, and applies the rule."""
-    settings = stage.growth.to_dict()
-    rule, _ = settings.pop("rule"), settings.pop("keeps")
-    source, split = planning.load_data(config)
-    with progress(is_quiet=is_quiet) as report:
-        candidates = _candidates(before, source, split, earlier, report)
-    new = growth.grown(rule, candidates, **settings)
-    together = growth.united(earlier, new)
-    directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / "pseudo_labels.partial.npz"
-    np.savez_compressed(partial, rows=together.rows, labels=together.labels)
-    partial.replace(directory / "pseudo_labels.npz")
-    return together
-
-
-def _candidates(before, source, split, earlier, report) -> Candidates:
-    is_free = ~split.is_labeled
-    is_free[earlier.rows] = False
-    logits, features = _answers(before, source.train.take(split.unlabeled), "pool", report)
-    _, labeled = _answers(before, source.train.take(split.labeled), "labeled images", report)
-    return Candidates(
-        probs=trained.softmax(logits),
-        features=features,
-        labeled_features=np.concatenate([labeled, features[earlier.rows]]),
-        labels=np.concatenate([source.train.labels[split.labeled], earlier.labels]),
-        labeled_counts=split.labeled_counts,
-        is_free=is_free,
-    )
-
-
-def _answers(before, records, what, report) -> tuple[np.ndarray, np.ndarray]:
-    """Returns logits `[N, K]` and features `[N, D]` of all images of `records`."""
-    logits, features = [], []
-    for first in range(0, len(records), _CHUNK):
-        images = records.read(np.arange(first, min(first + _CHUNK, len(records))))
-        logits.append(before.logits(images))
-        features.append(before.features(images))
-        report(f"asking the network about the {what}", first + len(images), len(records))
-    return np.concatenate(logits), np.concatenate(features)

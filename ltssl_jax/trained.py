@@ -147,7 +147,7 @@ def load(
     config, identity = written.identified(path)
     data, shape = identity["data"], tuple(identity["data"]["image_shape"])
     # Under `jit` the outputs of a batch stay spread over the devices.
-    runner = parallel.make("jit", num_devices=num_devices)
+    runner = parallel.make("jit", num_devices=num_devices, is_local=True)
     counts = np.asarray(data["labeled_counts"])
     parts = planning.assembled(config, runner, counts, data["num_unlabeled"])
     state, why = written.restored(path, identity, which, _blank(config, parts, shape))

@@ -28,12 +28,14 @@ _NEEDED = {
 
 
 def last_stage(path: pathlib.Path) -> pathlib.Path:
-    """Returns the directory of the last finished stage, of an experiment that has several."""
+    """Returns the newest stage that has a checkpoint, of an experiment that has several."""
     try:
         stages = json.loads((path / "stages.json").read_text(encoding="utf-8"))
-        return path / stages["finished"][-1]
-    except (OSError, ValueError, KeyError, IndexError):
+        directories = [path / name for name in stages["directories"]]
+    except (OSError, ValueError, KeyError):
         return path
+    saved = [d for d in directories if any((d / "checkpoints").glob("[0-9]*"))]
+    return (saved or directories[:1])[-1]
 
 
 def identified(path: pathlib.Path) -> tuple[ConfigDict, dict[str, Any]]:

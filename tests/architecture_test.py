@@ -20,7 +20,7 @@ STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "
 NUMBERS = "evaluation.confusion evaluation.metrics"
 BELOW_4 = f"core data augment models losses memory methods parallel {STEP} {NUMBERS}"
 BELOW_5 = f"{BELOW_4} training evaluation checkpoint report"
-BELOW_6 = f"{BELOW_5} defaults planning experiment stages written trained"
+BELOW_6 = f"{BELOW_5} defaults planning experiment stages handover written trained"
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
@@ -31,7 +31,8 @@ FLOORS = {
     "defaults": (BELOW_5, "ml_collections"),
     "planning": (BELOW_5, f"{ARRAYS} ml_collections"),
     "experiment": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
-    "stages": (f"{BELOW_5} defaults planning experiment trained", f"{ARRAYS} ml_collections"),
+    "stages": (f"{BELOW_5} experiment handover", f"{ARRAYS} ml_collections"),
+    "handover": (f"{BELOW_5} planning trained", f"{ARRAYS} ml_collections"),
     "written": (BELOW_5, f"{ARRAYS} ml_collections"),
     "trained": (f"{BELOW_5} planning written", f"{ARRAYS} ml_collections"),
     # 4: the host's side of a run

@@ -1,14 +1,16 @@
 """Several trainings as one experiment: what is handed over, and that it goes on where it was."""
 
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 
-from ltssl_jax import defaults, experiment, stages, trained
+from ltssl_jax import defaults, experiment, stages, trained, written
 from ltssl_jax.core import InputError
 from ltssl_jax.data import growth
+from ltssl_jax.planning import Start
 from tests import small
 
 STEPS = 4
@@ -53,16 +55,18 @@ def assert_equal(one, other):
 
 def test_every_stage_is_a_run_in_the_order_that_is_said(whole):
     names = ["1_base", "2_grow", "3_grow", "4_head"]
-    assert json.loads((whole / "stages.json").read_text()) == {"finished": names}
+    stated = json.loads((whole / "stages.json").read_text())
+    assert stated == {"directories": names, "finished": names}
     steps = [json.loads((whole / name / "result.json").read_text())["step"] for name in names]
     assert steps == [2, STEPS, STEPS, STEPS]
     methods = [identity(whole / name)["method"]["name"] for name in names]
     assert methods == ["supervised", "fixmatch", "fixmatch", "fixmatch"]
-    assert [identity(whole / name)["start"] for name in names] == [
+    stories = [re.sub(r" \(\w{8}\)", "", identity(whole / name)["start"]) for name in names]
+    assert stories == [
         "",
-        "scratch of 1_base, labels by everything",
-        "scratch of 2_grow, labels by everything",
-        "network of 3_grow",
+        "scratch of 1_base, everything labels",
+        "scratch of 2_grow, everything labels",
+        "network of 3_grow, kept labels",
     ]
     assert (whole / "result.json").read_text() == (whole / "4_head/result.json").read_text()
 
@@ -87,11 +91,12 @@ def test_the_labeled_set_grows_by_what_the_network_said_and_the_split_is_not_dra
     assert fingerprints[1] == fingerprints[2] == fingerprints[3] != fingerprints[0]
 
 
-def test_a_frozen_backbone_stays_and_its_head_does_not(whole):
-    before, after = (weights(whole / name) for name in ("3_grow", "4_head"))
-    for tree in (0, 1):
-        assert_equal(before[tree]["backbone"], after[tree]["backbone"])
-    old, new = (params["classifier_base"]["dense"]["kernel"] for params, _ in (before, after))
+def test_a_frozen_backbone_is_the_evaluated_one_and_stays_and_its_head_does_not(whole):
+    before, after = (trained.load(whole / n, "latest").state for n in ("3_grow", "4_head"))
+    for state in (after, after.ema):
+        assert_equal(state.params["backbone"], before.ema.params["backbone"])
+        assert_equal(state.batch_stats["backbone"], before.ema.batch_stats["backbone"])
+    old, new = (s.params["classifier_base"]["dense"]["kernel"] for s in (before.ema, after))
     assert not np.array_equal(old, new)
 
 
@@ -121,7 +126,7 @@ def test_pretrained_weights_are_those_of_the_stage_before(tmp_path):
     stage = stages.staged(made, 1)
     experiment.train(stages.staged(made, 0), tmp_path, is_quiet=True)
     before = trained.load(tmp_path, "latest").state
-    run = experiment.plan(stage, start=stages.Start(weights=before, part="backbone"))
+    run = experiment.plan(stage, start=Start(weights=before, part="backbone"))
     fresh, begun = experiment.initial_state(experiment.plan(stage)), experiment.initial_state(run)
     assert_equal(begun.params["backbone"], before.params["backbone"])
     assert_equal(begun.ema.batch_stats["backbone"], before.ema.batch_stats["backbone"])
@@ -134,17 +139,97 @@ def test_without_stages_it_is_one_run(tmp_path):
     assert result["step"] == STEPS and (tmp_path / "checkpoints").is_dir()
 
 
+def test_labels_are_kept_through_stages_without_a_rule(tmp_path, monkeypatch):
+    """A rule that takes a share takes it of what is left, however many stages later."""
+    monkeypatch.setitem(growth.RULES, "some", some)
+    made = config(("base", "grow", "head", "grow"))
+    made.stages.grow.growth = dict(rule="some", keeps=True)
+    stages.train(made, tmp_path, is_quiet=True)
+    first, same, more = (kept(tmp_path / name) for name in ("2_grow", "3_head", "4_grow"))
+    assert first == same and first.items() < more.items()
+    assert len(more) == len(first) + (1096 - len(first) + 1) // 2
+
+
+def some(candidates):
+    """Half of what is free."""
+    rows = np.flatnonzero(candidates.is_free)[::2]
+    return growth.Grown(rows, candidates.probs[rows].argmax(axis=1).astype(np.int32))
+
+
+def kept(directory):
+    with np.load(directory / "pseudo_labels.npz") as arrays:
+        return dict(zip(arrays["rows"].tolist(), arrays["labels"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 1}, "1_base was begun with another configuration.*\n  data.split.seed: then 0"),
+        ({"optim.learning_rate": 0.1}, "optim.learning_rate: then 0.002, now 0.1"),
+        ({"stages.grow.growth.keeps": False}, "2_grow was begun.*\n  growth.keeps: then True"),
+    ],
+)
+def test_another_experiment_is_refused(whole, changes, words):
+    other = config()
+    other.update_from_flattened_dict(changes)
+    with pytest.raises(InputError, match=f"(?s){words}"):
+        stages.train(other, whole, is_quiet=True)
+
+
+def test_what_does_not_matter_may_change(whole):
+    changes = {"train.log_every": 1, "parallel.mode": "jit", "data.feed": "resident"}
+    assert stages.train(config(changes=changes), whole, is_quiet=True)["step"] == STEPS
+
+
+def test_a_finished_stage_cannot_be_made_longer(whole):
+    longer = config(changes={"train.steps": 2 * STEPS})
+    with pytest.raises(InputError, match="2_grow was begun.*\n  train.steps: then 4, now 8"):
+        stages.train(longer, whole, is_quiet=True)
+
+
+def test_pseudo_labels_of_another_split_are_refused():
+    plain = stages.without_stages(config(()))
+    start = Start(growth.Grown(np.arange(3), np.zeros(3, np.int32)), fingerprint="another")
+    with pytest.raises(
+        InputError, match="the pseudo-labels of this stage are of the split another"
+    ):
+        experiment.plan(plain, start=start)
+
+
+def test_a_backbone_that_nobody_trained_is_not_frozen():
+    with pytest.raises(InputError, match="no stage before has trained a backbone"):
+        experiment.plan(stages.without_stages(config((), {"optim.is_frozen": True})))
+
+
+def test_the_newest_stage_with_a_checkpoint_is_read(tmp_path):
+    names = [f"{n}_grow" for n in range(1, 12)]
+    for name in names[:10]:
+        (tmp_path / name / "checkpoints" / "4").mkdir(parents=True)
+    stated = {"directories": names, "finished": names[:9]}
+    (tmp_path / "stages.json").write_text(json.dumps(stated))
+    assert written.last_stage(tmp_path) == tmp_path / "10_grow"
+
+
 @pytest.mark.parametrize(
     ("name", "stage", "words"),
     [
         ("tuna", {}, "stage in stages.order: 'tuna' is unknown; did you mean 'tune'"),
         ("tune", {"begin": "backbon"}, "stages.tune.begin 'backbon' is unknown; did you mean"),
         ("tune", {"optimizer": {}}, "block of stages.tune.changes: 'optimizer' is unknown"),
+        ("tune", {"seed": 5}, "block of stages.tune.changes: 'seed' is unknown"),
+        ("tune", {"train": {"step": 2}}, "field of stages.tune.changes.train: 'step' is unknown"),
+        ("tune", {"train": {"steps": "x"}}, "stages.tune.changes.train.steps is 'x'"),
+        ("tune", {"train": 7}, "stages.tune.changes.train is 7"),
+        ("tune", {"data": {"split": {}}}, "all stages share their images; change data.split"),
+        ("tune", {"method": {"treshold": 1.0}}, "'treshold' is unknown; did you mean 'threshold'"),
+        ("tune", {"method": {"threshold": 2.0}}, "method.threshold is 2.0"),
+        ("tune", {"optim": {"momentum": 2.0}}, "optim.momentum is 2.0"),
         ("tune", {"growth": {"rule": "all"}}, "growth.rule 'all' is unknown"),
+        ("tune", {"growth": {"rule": "by_rarity", "alhpa": 3}}, "'alhpa' is unknown; did you mean"),
         ("base", {}, ""),
     ],
 )
-def test_wrong_descriptions_are_named(name, stage, words):
+def test_wrong_descriptions_are_named_before_anything_begins(name, stage, words):
     made = config(("base", name))
     made.stages.tune = defaults.stage(**stage)
     if words:

@@ -32,6 +32,7 @@ class Needs(NamedTuple):
       balanced: a second stream of labeled images, drawn class by class.
       branches: copies of the backbone's last batch norm, each giving features of its own.
       pool: `refresh` receives the network's answers to the whole pool.
+      total_steps: what it does in a step depends on how many the run has.
     """
 
     heads: tuple[Head, ...] = (Head("base"),)
@@ -42,6 +43,7 @@ class Needs(NamedTuple):
     balanced: bool = False
     branches: int = 1
     pool: bool = False
+    total_steps: bool = False
 
     def joined(self, other: "Needs") -> "Needs":
         """Returns what serves both: a wrapper and its base."""

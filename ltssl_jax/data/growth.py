@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -170,13 +170,24 @@ def grown(rule: str, candidates: Candidates, **settings: Any) -> Grown:
     """Applies the rule of that name.
 
     Raises:
-      InputError: the rule has no such setting.
+      InputError: there is no such rule, or it has no such setting.
     """
-    known = set(inspect.signature(RULES[rule]).parameters) - {"candidates"}
+    check(rule, settings)
+    return RULES[rule](candidates, **settings)
+
+
+def check(rule: str, settings: Iterable[str]) -> None:
+    """Refuses a rule that there is not, and settings that it has not; no rule has no settings.
+
+    Raises:
+      InputError: names the nearest one.
+    """
+    if rule and rule not in RULES:
+        raise InputError.unknown("growth.rule", rule, RULES)
+    known = set(inspect.signature(RULES[rule]).parameters) - {"candidates"} if rule else set()
     for name in settings:
         if name not in known:
             raise InputError.unknown(f"setting of the growth rule {rule!r}:", name, known)
-    return RULES[rule](candidates, **settings)
 
 
 def united(earlier: Grown, new: Grown) -> Grown:

@@ -46,7 +46,7 @@ class SeMi:
       hardness: share of an accepted image's weight that grows with its entropy.
       feature_weight, feature_temperature: of the term on rejected images.
       bank_size, bank_decay, decay_every: entries of a class; how, and when, they lose confidence.
-      warmup_epochs: all of this but the bank begins after that epoch (from 0).
+      warmup_epochs: all but the bank begins after that epoch (from 0): never in a shorter run.
     """
 
     pseudo_label_tau: float = 2.0
@@ -62,7 +62,7 @@ class SeMi:
     decay_every: int = 100
     warmup_epochs: int = 5
 
-    needs = Needs(heads=(Head("base"), Head("balanced")), strong=2)
+    needs = Needs(heads=(Head("base"), Head("balanced")), strong=2, total_steps=True)
 
     def __post_init__(self):
         for field in ("threshold", "prototype_weight", "hardness", "bank_decay"):

@@ -50,7 +50,6 @@ class UDA:
     annealing: str = "none"
     entropy_weight: float = 0.0
 
-    needs = Needs(strong=1)
     slots = ("guess", "accept", "supervised")
 
     def __post_init__(self):
@@ -60,6 +59,11 @@ class UDA:
         check(self.entropy_weight >= 0, "method.entropy_weight", self.entropy_weight, "at least 0")
         if self.annealing not in ("none", *SIGNALS):
             raise InputError.unknown("method.annealing", self.annealing, ("none", *SIGNALS))
+
+    @property
+    def needs(self):
+        """One head, one strong view; annealing looks at how far the run has come."""
+        return Needs(strong=1, total_steps=self.annealing != "none")
 
     def init(self, problem):
         """Nothing is remembered."""

@@ -19,6 +19,7 @@ def make(
     num_classes: int,
     heads: tuple[Head, ...],
     branches: int = 1,
+    is_frozen: bool = False,
     axis_name: str | None = None,
     dtype: str = "float32",
     **hyper_parameters,
@@ -30,6 +31,7 @@ def make(
       num_classes: K.
       heads: what the method needs on top of the features.
       branches: copies of the last batch norm, for methods that need several.
+      is_frozen: the backbone keeps to its running statistics in training, too.
       axis_name: device axis over which batch statistics are taken; None keeps them per device.
       dtype: `"float32"` or `"bfloat16"` computation; parameters and statistics are float32.
       **hyper_parameters: fields of the backbone, e.g. `depth=28, width=2`.
@@ -55,4 +57,4 @@ def make(
             " statistics; it must be at most 1"
         )
     body = backbone(branches=branches, axis_name=axis_name, dtype=DTYPES[dtype], **hyper_parameters)
-    return Network(body, tuple(heads), num_classes)
+    return Network(body, tuple(heads), num_classes, is_frozen)

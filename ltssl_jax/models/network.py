@@ -13,6 +13,7 @@ class Network(nn.Module):
     backbone: nn.Module
     heads: tuple[Head, ...]
     num_classes: int
+    is_frozen: bool = False  # the backbone keeps to its running statistics in training, too
 
     def setup(self):
         """Builds one submodule per head, named after it."""
@@ -24,7 +25,7 @@ class Network(nn.Module):
 
         Where the backbone has several branches, both have an axis for them after the first.
         """
-        features = self.backbone(images, train).astype(jnp.float32)
+        features = self.backbone(images, train and not self.is_frozen).astype(jnp.float32)
         logits = {name: head(features, train) for name, head in self.classifier.items()}
         return Outputs(features, logits)
 

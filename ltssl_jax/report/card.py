@@ -18,13 +18,18 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def identity(
-    config: dict[str, Any], source: Source, split: Split, num_devices: int
+    config: dict[str, Any],
+    source: Source,
+    split: Split,
+    num_devices: int,
+    *,
+    counts_steps: bool = False,
 ) -> dict[str, Any]:
     """Collects what must agree for a checkpoint to be continued, and the versions, which need not.
 
     Where files lie, how batches travel and how often something is logged is left out; the number
-    of steps counts only where the learning rate depends on it, that of devices only where each has
-    batch statistics of its own.
+    of steps counts only where the learning rate depends on it, or the method (`counts_steps`), that
+    of devices only where each has batch statistics of its own.
     """
     train = config["train"]
     card = {name: config[name] for name in ("seed", "augment", "model", "method", "optim", "ema")}
@@ -32,7 +37,7 @@ def identity(
     card["train"] |= {k: config["data"][k] for k in ("drop_last", "order")}
     if config["parallel"]["per_device_statistics"]:
         card["train"]["devices_with_statistics_of_their_own"] = num_devices
-    if config["optim"]["schedule"] != "constant":
+    if counts_steps or config["optim"]["schedule"] != "constant":
         card["train"]["steps"] = train["steps"]
     card["data"] = {
         "split_fingerprint": split.fingerprint,

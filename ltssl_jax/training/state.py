@@ -47,37 +47,47 @@ def create(
     )
 
 
-PARTS = ("backbone", "network")
-
-
-def with_weights(fresh: TrainState, trained: TrainState, part: str) -> TrainState:
+def with_weights(
+    fresh: TrainState, trained: TrainState, part: str, *, is_averaged: bool = False
+) -> TrainState:
     """Returns step 0 with weights, averages and batch statistics of another training.
 
     Args:
       fresh: of the method that is to be trained.
-      trained: whose weights are taken, where both have a module of that name.
+      trained: whose weights are taken, where both have an array of that name.
       part: "backbone" alone, or the "network" with the heads that both have.
+      is_averaged: begin online, too, with what the other training's averages are: with the network
+        that was evaluated.
 
     Raises:
       InputError: an array of the same name has another shape.
     """
 
     def taken(own: PyTree, other: PyTree) -> PyTree:
-        names = own.keys() & other.keys()
-        names &= {"backbone"} if part == "backbone" else names
-        for name in names:
-            if jax.tree.map(jnp.shape, own[name]) != jax.tree.map(jnp.shape, other[name]):
-                raise InputError(
-                    f"the earlier stage trained another {name!r}: its arrays have other shapes;"
-                    " give both stages one config.model"
-                )
-        return own | {name: jax.tree.map(jnp.copy, other[name]) for name in names}
+        names = {"backbone"} if part == "backbone" else own.keys()
+        names &= own.keys() & other.keys()
+        return own | {name: _taken(own[name], other[name], name) for name in names}
 
-    return fresh.replace(
-        params=taken(fresh.params, trained.params),
-        batch_stats=taken(fresh.batch_stats, trained.batch_stats),
-        ema=Ema(
-            taken(fresh.ema.params, trained.ema.params),
-            taken(fresh.ema.batch_stats, trained.ema.batch_stats),
-        ),
+    ema = Ema(
+        taken(fresh.ema.params, trained.ema.params),
+        taken(fresh.ema.batch_stats, trained.ema.batch_stats),
     )
+    online = trained.ema if is_averaged else trained
+    return fresh.replace(
+        params=taken(fresh.params, online.params),
+        batch_stats=taken(fresh.batch_stats, online.batch_stats),
+        ema=ema,
+    )
+
+
+def _taken(own: PyTree, other: PyTree, name: str) -> PyTree:
+    """Takes every array that both have; the names of modules lead there."""
+    if isinstance(own, dict):
+        both = own.keys() & other.keys()
+        return own | {key: _taken(own[key], other[key], f"{name}.{key}") for key in both}
+    if jnp.shape(own) != jnp.shape(other):
+        raise InputError(
+            f"{name} has the shape {jnp.shape(other)} in the earlier stage and {jnp.shape(own)} in"
+            " this one; give both stages one config.model"
+        )
+    return jnp.copy(other)

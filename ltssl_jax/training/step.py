@@ -12,6 +12,7 @@ from jax import lax
 from ltssl_jax.core import (
     Array,
     Context,
+    Ema,
     EvalBatch,
     Method,
     Problem,
@@ -116,6 +117,10 @@ def _advanced(
     params = optimizer.kept(optax.apply_updates(state.params, updates), state.params)
     batch_stats = optimizer.kept(batch_stats, state.batch_stats)
     ema = averaging.update(state.ema, params, batch_stats, state.step)
+    ema = Ema(
+        optimizer.kept(ema.params, state.ema.params),
+        optimizer.kept(ema.batch_stats, state.ema.batch_stats),
+    )
     params, batch_stats = optimizer.shrunk(params, batch_stats, state.step)
     return state.replace(
         step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema
