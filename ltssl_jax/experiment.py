@@ -71,6 +71,7 @@ def train(
         watch.records.write_table("skipped.csv", Skipped._fields, run.source.skipped)
         devices = parallel.describe(run.runner.devices)
         lines = card.introduction(settings, run.source, run.split, devices, state)
+        lines = [*lines, f"begins with: {run.start.story}"] if run.start.story else lines
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
         at_once = steps_at_once(run, batches.kind)

@@ -86,9 +86,19 @@ def introduction(
         yield f"note: {note}"
     num_parameters = sum(np.size(x) for x in jax.tree.leaves(state.params))
     yield f"network: {num_parameters:,} parameters; split {split.fingerprint[:12]}"
+    remembered = sum(np.asarray(x).nbytes for x in jax.tree.leaves(state.method_state))
+    yield f"method: {config['method']['name']}, remembers {_size(remembered)} on every device"
     yield f"devices: {devices}, mapped by {config['parallel']['mode']}"
     if "XLA_FLAGS" in os.environ:
         yield f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
+
+
+def _size(num_bytes: int) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:,.0f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:,.1f} GiB"
 
 
 def _line(block: dict[str, Any], prefix: str = "") -> str:

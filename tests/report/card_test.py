@@ -140,8 +140,16 @@ def test_the_introduction_tells_configuration_data_network_and_devices():
     assert "30 test" in text
     num_parameters = 64 * 4 + 2 * 4 + 4 * 3 + 3
     assert f"network: {num_parameters} parameters; split {split().fingerprint[:12]}" in lines
+    assert "method: tras, remembers 24 bytes on every device" in lines  # two float32 of 3 classes
     assert "devices: 8 cpu devices, mapped by pmap" in lines
     assert lines[-1] == f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(0, "0 bytes"), (1023, "1,023 bytes"), (33_554_432, "32 MiB")]
+)
+def test_sizes_are_said_in_units_of_their_own(size, words):
+    assert card._size(size) == words
 
 
 def test_the_number_of_devices_counts_only_where_each_has_its_own_statistics():
