@@ -38,24 +38,27 @@ def main():
     rows = {}
     for seed in args.seeds:
         for name in names:
-            rows.setdefault(name, []).append(trained(name, seed, args))
-    text = table(rows)
-    print(text)
-    if args.write:
-        stored = dict(seeds=args.seeds, pool=args.pool, rows=rows)
-        harness.store(ROOT / f"benchmarks/results/methods_digits_{args.pool}.json", stored)
-        write(text, f"digits, pool {args.pool}", stored)
+            config = configured(name, seed, args.pool)
+            directory = args.workdir / args.pool / name / str(seed)
+            rows.setdefault(name, []).append(trained(name, config, directory))
+    report(rows, f"digits, pool {args.pool}", f"methods_digits_{args.pool}", args)
 
 
 def parse():
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--seeds", type=lambda s: [int(n) for n in s.split(",")], default="0,1,2")
-    parser.add_argument("--only", type=lambda s: s.split(","), default=[])
-    parser.add_argument("--pool", choices=POOLS, default="all")
-    parser.add_argument("--write", action="store_true", help="renew docs and results")
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--pool", choices=POOLS, default="all")
+    return made.parse_args()
+
+
+def parser(description):
+    """The options of every table of methods."""
+    made = argparse.ArgumentParser(description=description.splitlines()[0])
+    made.add_argument("--workdir", type=pathlib.Path, required=True)
+    made.add_argument("--seeds", type=lambda s: [int(n) for n in s.split(",")], default="0,1,2")
+    made.add_argument("--only", type=lambda s: s.split(","), default=[])
+    made.add_argument("--write", action="store_true", help="renew docs and results")
+    return made
 
 
 def configs():
@@ -75,12 +78,8 @@ def configured(name, seed, pool):
     return config
 
 
-def trained(name, seed, args):
+def trained(name, config, directory):
     """One run's scores, from its directory if it is finished."""
-    config, directory = (
-        configured(name, seed, args.pool),
-        args.workdir / args.pool / name / str(seed),
-    )
     asked = config.to_json(sort_keys=True)
     if not (directory / "asked.json").exists() or (directory / "asked.json").read_text() != asked:
         if directory.exists():
@@ -90,7 +89,7 @@ def trained(name, seed, args):
     if not (directory / "result.json").exists():
         began = time.time()
         stages.train(config, directory, is_quiet=True)
-        print(f"{name}, seed {seed}: {time.time() - began:.0f} s", file=sys.stderr, flush=True)
+        print(f"{directory}: {time.time() - began:.0f} s", file=sys.stderr, flush=True)
     result = json.loads((directory / "result.json").read_text())
     parts = sorted(directory.glob("*_*/result.json")) or [directory / "result.json"]
     seconds = sum(json.loads(part.read_text())["training_seconds"] for part in parts)
@@ -121,11 +120,20 @@ def table(rows):
     return "\n".join(lines)
 
 
-def write(text, title, stored):
+def report(rows, title, file, args):
+    """Prints the table; if asked, stores the numbers and renews it in the document."""
+    text = table(rows)
+    print(text)
+    if args.write:
+        harness.store(ROOT / f"benchmarks/results/{file}.json", dict(seeds=args.seeds, rows=rows))
+        write(text, title, args.seeds)
+
+
+def write(text, title, seeds):
     """Replaces what stands between this table's marks in the document."""
     facts = harness.facts()
     note = f"{title}; {facts['machine']}, JAX {facts['jax']}, commit {facts['commit']}:"
-    command = f"`{facts['command']}`, seeds {', '.join(map(str, stored['seeds']))}."
+    command = f"`{facts['command']}`, seeds {', '.join(map(str, seeds))}."
     block = f"<!-- {title} -->\n{text}\n\n{note} {command}\n<!-- end -->"
     old = DOCUMENT.read_text()
     pattern = rf"<!-- {re.escape(title)} -->.*?<!-- end -->"
