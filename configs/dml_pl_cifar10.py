@@ -30,11 +30,11 @@ def get_config():
     metric = dict(method=defaults.method("dml_pl"))
     config.stages.order = ("begin", *("tune", "metric") * 3, "end")
     config.stages.begin = defaults.stage(**metric)
-    config.stages.metric = defaults.stage(begin="network", growth=dict(keeps=True), **metric)
+    config.stages.metric = defaults.stage(begin="backbone", growth=dict(keeps=True), **metric)
     config.stages.tune = defaults.stage(
-        begin="network", growth=dict(rule="nearest", keeps=True, share=0.5)
+        begin="backbone", growth=dict(rule="nearest", keeps=True, share=0.5)
     )
     config.stages.end = defaults.stage(
-        begin="network", growth=dict(rule="nearest", keeps=True, share=1.0)
+        begin="backbone", growth=dict(rule="nearest", keeps=True, share=1.0)
     )
     return config

@@ -28,6 +28,7 @@ def get_config():
     )
     config.augment = dict(recipe="fixmatch", **defaults.CIFAR10)
     config.model = defaults.wide_resnet(28, 2)
+    config.model.update(activate_entry=True)
     config.method = defaults.method("mean_teacher")
     config.optim = defaults.optim("O1", shrink_statistics=False)
     config.train.update(

@@ -23,7 +23,8 @@ def get_config():
     config.data.split.update(
         num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0, shuffle=True
     )
-    config.augment = dict(recipe="fixmatch", **defaults.CIFAR10)
+    # Their channel statistics are those of ImageNet.
+    config.augment = dict(recipe="fixmatch", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     config.model = defaults.wide_resnet(28, 2)
     config.method = defaults.method("remixmatch", ramp_steps=4096)
     config.optim = defaults.optim("O4")

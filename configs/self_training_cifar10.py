@@ -4,9 +4,11 @@ python -m ltssl_jax.main --config configs/self_training_cifar10.py --workdir run
 
 The recipe of Yang & Xu, arXiv:2006.07529 (imbalanced-semi-self), with what their code leaves out
 of reach replaced: their pool is 80 Million Tiny Images, which is withdrawn, chosen by a classifier
-that is not public, and their network a ResNet-32. So their errors (16.8 to 19.9 % at ratio 50) are
-no expectation for this; compare with the other methods of this protocol. A network is trained on
-the labeled images, labels the whole pool, and another one is trained from scratch on all labels.
+that is not public, and five times the labeled images, and their network a ResNet-32. They train by
+batches of 256, at a learning rate of 0.1 that falls in steps, with a weight decay of 2e-4 on all
+parameters, and report the best epoch. So their errors (16.8 to 19.9 % at ratio 50) are no
+expectation for this; compare with the other methods of this protocol. A network is trained on the
+labeled images, labels the whole pool, and another one is trained from scratch on all labels.
 Self-supervised pre-training before it: `defaults.stage(method=defaults.method("rotation"))`, and
 `begin="backbone"` in the stage after it; see configs/rotation_digits.py.
 Cost: two trainings of 50,000 steps; not yet run by us.

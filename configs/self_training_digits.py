@@ -17,7 +17,7 @@ from ltssl_jax import defaults
 def get_config():
     """Returns the configuration."""
     config = defaults.digits_protocol()
-    config.method = defaults.method("supervised", objective="ldam", reweight_from=7)
+    config.method = defaults.method("supervised", objective="ldam", reweight_from=6)
     config.train.steps = 750
     config.stages.order = ("label", "train")
     config.stages.label = defaults.stage(method=defaults.method("supervised"))

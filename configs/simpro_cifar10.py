@@ -4,7 +4,7 @@ python -m ltssl_jax.main --config configs/simpro_cifar10.py --workdir runs/simpr
 
 Published balanced accuracy: 80.7 +- 0.3, read from a figure of the released code
 (LeapLabTHU/SimPro, aa2425d: `figures/exp1.png`; settings of `sh/SimPro.sh`). The same figure, by
-`--config.data.split.unlabeled_shape`: 93.8 uniform (with M1 images of each class), 85.8 reversed,
+`--config.data.split.unlabeled_shape`: 93.8 uniform_max (M1 images of each class), 85.8 reversed,
 84.8 middle, 83.0 head_tail. EMA network; the code logs the best evaluation and the mean of the last
 20, and does not say which is printed.
 CIFAR-100 has `--config.method.tau=1.0 --config.method.threshold=0.2`.

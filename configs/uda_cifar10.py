@@ -5,7 +5,8 @@ python -m ltssl_jax.main --config configs/uda_cifar10.py --workdir runs/uda_cifa
 The authors trained on balanced classes only (arXiv:1904.12848; their README: 95.68 % at 4,000
 labels, 94.57 % at 250), and no long-tailed number is known to us: the split is that of
 `fixmatch_cifar10.py`, with which it compares. Training as in the authors' `run_cifar10_gpu.sh`.
-Differs from it in the views, which are drawn anew in each step.
+Differs from it in the views, which are drawn anew in each step, in the activation (ReLU there, here
+leaky) and in the weight decay, which theirs applies to biases and batch norm, too.
 Cost: 500,000 steps of 960 images; not yet run at full length by us.
 
 Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
@@ -28,7 +29,7 @@ def get_config():
     )
     config.augment = dict(recipe="fixmatch", **defaults.CIFAR10)
     config.model = defaults.wide_resnet(28, 2)
-    config.model.momentum = 0.1
+    config.model.update(momentum=0.1, activate_entry=True)
     config.method = defaults.method("uda")
     config.optim = defaults.optim("O2")
     config.ema.decay = 0.9999

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ltssl_jax.core import Array, Devices
+from ltssl_jax.core import Array, Devices, InputError
 
 
 def follow(average: Array, value: Array, *, decay: float) -> Array:
@@ -68,8 +68,13 @@ def slid_by(window: dict[str, Array], rows: Array, devices: Devices) -> dict[str
       window: of at least as many rows `[N, D]` as there are in the batch.
       rows: `[U, D]`, this device's.
       devices: whose rows all come in.
+
+    Raises:
+      InputError: the batch has more rows than the window.
     """
     rows, (length, _) = devices.gather(rows), window["values"].shape
+    wanted = f"at least the {len(rows)} rows of a batch"
+    InputError.check(len(rows) <= length, "method.queue_size", length, wanted)
     places = (window["position"] + jnp.arange(len(rows))) % length
     position = (window["position"] + len(rows)) % length
     return {"values": window["values"].at[places].set(rows), "position": position}

@@ -18,7 +18,7 @@ Decisions where paper, code and expectation part:
 - The ramp is constant within an epoch, and its length is the literal 500 in the code.
 
 Differs from the official code:
-- The rarest class is the one with the fewest labels; theirs is the last one.
+- The rarest class is the one with the fewest labels, but at least one; theirs is the last one.
 - Logarithms of softmaxes, which underflow to NaN in theirs, are taken at once.
 - A draw belongs to an image and a step, not to a row, so the number of devices changes nothing.
 - Their rotation classifier, which nothing uses, is left out.
@@ -43,7 +43,8 @@ class ABC:
     Attributes:
       threshold: confidence from which a pseudo-label of `balanced` counts.
       ramp_epochs: over so many, unlabeled rows go from all kept to as labeled ones are.
-      base: any method without a head named `balanced` of its own.
+      base: any method without a head named `balanced` of its own, without branches, and without
+        answers to the pool, which would be those of `balanced` (Adsh).
     """
 
     threshold: float = 0.95
@@ -59,6 +60,9 @@ class ABC:
         check(hasattr(self.base, "loss"), "method.base", self.base, "built by methods.make")
         heads = [head.name for head in self.base.needs.heads]
         check("balanced" not in heads, "method.base", self.base, "without a head named 'balanced'")
+        answers = "one whose refresh does not need the network's answers to the pool"
+        check(not self.base.needs.pool, "method.base", self.base, answers)
+        check(self.base.needs.branches == 1, "method.base", self.base, "without branches")
 
     @property
     def needs(self):
@@ -67,8 +71,10 @@ class ABC:
 
     def init(self, problem):
         """Returns the base's state and the probabilities `[K]` of keeping a labeled row."""
-        counts = jnp.maximum(jnp.asarray(problem.labeled_counts, jnp.float32), 1.0)
-        return {"base": self.base.init(problem), "kept": jnp.min(counts) / counts}
+        counts = jnp.asarray(problem.labeled_counts, jnp.float32)
+        rarest = jnp.min(jnp.where(counts > 0, counts, jnp.inf))
+        kept = jnp.minimum(rarest / jnp.maximum(counts, 1.0), 1.0)
+        return {"base": self.base.init(problem), "kept": kept}
 
     def loss(self, state, forward, batch, ctx):
         """The base's loss and the two terms of `balanced`, on the views that the base forwarded."""

@@ -48,7 +48,7 @@ class ACR:
       labeled_tau: logit-adjustment strength of the labeled loss of `balanced`.
       threshold: confidence from which a pseudo-label counts.
       prior_decay: of the running estimate of the pool's prior.
-      warmup_epochs: `base_tau` adapts in the epochs after this one (from 0).
+      warmup_epochs: `base_tau` adapts in the epochs after this one (from 0), if there are any.
       is_presence: an accepted class counts once a batch, not once a row.
     """
 

@@ -41,7 +41,8 @@ class Adsh:
     Attributes:
       threshold: of the class with the most labels, and of all in the first epoch; the base's own
         is not read.
-      base: a method that labels the pool itself.
+      base: a method that labels the pool itself. Thresholds are taken from predictions and asked of
+        guesses: they fit a base that guesses what it predicts, not SimPro or DebiasPL.
     """
 
     threshold: float = 0.95
@@ -53,6 +54,8 @@ class Adsh:
         check_slots("adsh", self.base, "guess", "accept")
         has_work = hasattr(self.base, "refresh_every")
         check(not has_work, "method.base", self.base, "without work between steps")
+        tau = getattr(self.base, "pseudo_label_tau", 0.0)
+        check(tau == 0, "method.base.pseudo_label_tau", tau, "0: thresholds are of predictions")
 
     @property
     def needs(self):

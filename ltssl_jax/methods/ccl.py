@@ -40,8 +40,8 @@ class CCL:
       lambda1: share of the classifiers; the rest is that of the reliable contrast.
       lambda2: weight of the smoothed contrast.
       alpha, beta: weight of the old value in the priors of the pool and of all images.
-      warmup_epochs, update_every: priors move in the epochs after this one, every so many steps;
-        0: at the end of an epoch.
+      warmup_epochs, update_every: priors move in the epochs after this one, if there are any, every
+        so many steps; 0: at the end of an epoch.
     """
 
     tau: float = 2.0

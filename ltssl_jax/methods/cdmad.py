@@ -35,7 +35,8 @@ class CDMAD:
     """A base method whose guesses and predictions are freed of the bias of the network.
 
     Attributes:
-      debias_after: pseudo-labels are de-biased in the epochs after this one (from 0).
+      debias_after: pseudo-labels are de-biased in the epochs after this one (from 0), so never in a
+        run that is not longer.
       base: a method that labels the pool itself.
     """
 

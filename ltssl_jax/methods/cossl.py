@@ -11,7 +11,8 @@ network, whose average gives the features. Tested is the EMA network with the av
 
 Decisions where paper, code and expectation part:
 - Guesses are those of `tfe` itself, before its update of this step, on averaged features; the EMA
-  of `tfe` serves the test alone. The network never sees the weak view in training mode.
+  of `tfe` serves the test alone. A base without mixtures never learns on the weak view, so the
+  network does not see it in training mode.
 - A mixture keeps the label of its own row, whose share is between `min_share` and 1. All released
   commands set 0.6; the option's default is 0.8.
 - The weight decay of `tfe` is a term: half the squared kernel times `weight_decay` has the gradient
@@ -47,7 +48,8 @@ class CoSSL:
     Attributes:
       min_share: smallest share of the labeled features in a mixture.
       weight_decay: of the kernel of `tfe`, as PyTorch's Adam counts it.
-      warmup_epochs: `tfe` labels the pool in the epochs from this one on (from 0).
+      warmup_epochs: `tfe` labels the pool in the epochs from this one on (from 0), so never in a
+        run that is not longer.
       base: a method that labels the pool itself.
     """
 

@@ -45,7 +45,8 @@ class CReST:
       min_exponent: of the prior in the last generation; in the first it is 1.
       is_aligned: CReST+; otherwise the base is left as it is, which is CReST.
       window: over so many steps the network's guesses are averaged.
-      base: a method that labels the pool itself.
+      base: a method that labels the pool itself; with `is_aligned` one that does not align, too
+        (ReMixMatch with `alignment="none"`).
     """
 
     generation: int = 0
@@ -64,6 +65,8 @@ class CReST:
         check_slots("crest", self.base, "guess")
         has_work = hasattr(self.base, "refresh_every")
         check(not has_work, "method.base", self.base, "without work between steps")
+        alignment = getattr(self.base, "alignment", "none") if self.is_aligned else "none"
+        check(alignment == "none", "method.base.alignment", alignment, "'none': CReST+ aligns")
 
     @property
     def needs(self):

@@ -17,8 +17,10 @@ Decisions where paper, code and expectation part:
   unchanged one, and learns uniform rows as class 0 until its first solution.)
 - The target is prior times size of the pool, also where labeled images are in the pool; the paper
   adds their counts.
-- The code's default is not to refine at all, `--warm 500` of 500 epochs; its commands say 200.
-- For CIFAR-100 and STL-10 the authors refine every 100 steps, by 20 turns.
+- Of a base that sharpens or aligns what it accepts, without a slot there (MixMatch, ReMixMatch),
+  the finished targets are stored and refined.
+- The code's default is not to refine at all, `--warm 500` of 500 epochs; its commands say 200, and
+  for CIFAR-100 and STL-10 to refine every 100 steps, by 20 turns.
 
 Differs from the official code:
 - They solve within a step, after its guesses are stored; here it is done between steps. The guesses
@@ -47,10 +49,10 @@ class DARP:
     """A base method whose guesses on the whole pool are made to agree with the pool's prior.
 
     Attributes:
-      alpha: of each class, so many times the wanted sum of guesses are kept; the others are noise.
+      alpha: of each class, so many times the wanted sum of guesses are kept; the rest is noise.
       num_iterations: turns of the solver.
       refine_every: steps from one solution to the next.
-      warmup_epochs: refined guesses are learned in the epochs after this one (from 0).
+      warmup_epochs: refined guesses are learned in the epochs after this one (from 0), if any.
       pool_prior: frequencies or counts of the classes in the pool; () for those of the labels.
       base: a method that labels the pool itself.
     """
@@ -100,12 +102,18 @@ class DARP:
         """The base's loss, with refined guesses once there are any; remembers the new ones."""
         # The authors' passes: the weak view alone, then whatever the base forwards together.
         forward(batch.unlabeled.weak)
-        index = batch.unlabeled.index
-        logits = self.base.guess(state["base"], forward, batch, ctx)
-        guessed = memory.put(state["guessed"], index, softmax(logits), ctx.devices)
+        logits, index = self.base.guess(state["base"], forward, batch, ctx), batch.unlabeled.index
+        if is_accepted_first := "accept" not in self.base.slots:
+            targets, of_base = self.base.accept(state["base"], logits, batch, ctx)
+            logits = jnp.log(jnp.maximum(targets.probs, jnp.finfo(jnp.float32).tiny))
 
+        guessed = memory.put(state["guessed"], index, softmax(logits), ctx.devices)
         refined = jnp.where(state["is_refined"], state["log_refined"][index], logits)
-        targets, of_base = self.base.accept(state["base"], refined, batch, ctx)
+        if is_accepted_first:
+            labels = jnp.argmax(refined, axis=-1).astype(jnp.int32)
+            targets = targets._replace(probs=softmax(refined), labels=labels)
+        else:
+            targets, of_base = self.base.accept(state["base"], refined, batch, ctx)
         terms = self.base.learn(of_base, forward, batch, targets, ctx)
         is_changed = jnp.argmax(logits, axis=-1) != targets.labels
         monitors = {"mask/base": targets.mask, "changed/base": is_changed.astype(jnp.float32)}
@@ -138,5 +146,5 @@ class DARP:
 METHOD = DARP
 EXAMPLES = (
     {"refine_every": 1, "warmup_epochs": -1, "base": {"name": "fixmatch", "threshold": 0.2}},
-    {"refine_every": 2, "warmup_epochs": 0, "base": {"name": "fixmatch", "threshold": 0.4}},
+    {"refine_every": 2, "warmup_epochs": 0, "base": {"name": "remixmatch", "ramp_steps": 0}},
 )

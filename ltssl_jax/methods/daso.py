@@ -16,7 +16,8 @@ Decisions where paper and code part, or a port does:
 Differs from the official code:
 - Their EMA network sees the labeled batch in training mode, which moves the statistics that it is
   tested with; ours normalizes by the batch, too, but those stay averages of the student's.
-- All strong views of a base are aligned (theirs has one); queues and counts are saved.
+- All strong views of a base are aligned (theirs has one); queues and counts are saved. What a base
+  like MixMatch sharpens is the blend.
 - The constant blend (an ablation) and the blended targets of ABC's head are left out.
 """
 
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import InputError, Loss, Method, Term, check_slots
+from ltssl_jax.core import InputError, Loss, Method, Needs, Term, check_slots
 from ltssl_jax.losses.classification import soft_cross_entropy
 from ltssl_jax.losses.directions import cosines
 from ltssl_jax.losses.features import blend
@@ -43,7 +44,7 @@ class DASO:
         CIFAR-10 with equal imbalance of labels and pool, 0.3 elsewhere.
       proto_temperature: of the softmax over cosines.
       align_weight: weight of the alignment of strong features.
-      warmup_steps: of the base alone.
+      warmup_steps: of the base alone, as are all steps of a shorter run.
       update_every: steps of whose pseudo-labels the frequencies are those.
       queue_length: labeled rows per class whose mean is the prototype.
     """
@@ -58,7 +59,8 @@ class DASO:
 
     def __post_init__(self):
         check_slots("daso", self.base, "guess")
-        check = InputError.check
+        check, has_work = InputError.check, hasattr(self.base, "refresh_every")
+        check(not has_work, "method.base", self.base, "without work between steps")
         for field in ("dist_temperature", "proto_temperature", "update_every", "queue_length"):
             value = getattr(self, field)
             check(value > 0, f"method.{field}", value, "positive")
@@ -67,8 +69,8 @@ class DASO:
 
     @property
     def needs(self):
-        """What the base needs."""
-        return self.base.needs
+        """What the base needs, and at least one strong view."""
+        return self.base.needs.joined(Needs(heads=()))
 
     def init(self, problem):
         """No rows and no counts yet, beside the base's state."""
@@ -123,14 +125,6 @@ class DASO:
         histogram = jnp.where(is_over, window, state["histogram"])
         return {"window": jnp.where(is_over, 0.0, window), "histogram": histogram}
 
-    def refresh_every(self, problem):
-        """As often as the base has work on the pool; 0 if it never has."""
-        return getattr(self.base, "refresh_every", lambda problem: 0)(problem)
-
-    def refresh(self, state, step, pool):
-        """The base's work."""
-        return state | {"base": self.base.refresh(state["base"], step, pool)}
-
     def predict(self, state, network, images, epoch):
         """As the base does."""
         return self.base.predict(state["base"], network, images, epoch)
@@ -144,4 +138,5 @@ METHOD = DASO
 EXAMPLES = (
     {},
     dict(base=dict(name="fixmatch", threshold=0.2), warmup_steps=1, update_every=1, queue_length=3),
+    dict(base=dict(name="mixmatch"), warmup_steps=1, update_every=1, queue_length=3),
 )

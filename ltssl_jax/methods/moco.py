@@ -14,7 +14,8 @@ evaluate, stays untrained here. The queue fills `queue_size * size * 4` bytes: 3
 Differs from the official code:
 - Images are those of the pool, which may hold the labeled ones (`data.split.overlap`); theirs are
   the labeled set alone.
-- Keys of one batch are not shuffled over devices: batch statistics are those of the whole batch.
+- Keys of one batch are not shuffled over devices: batch statistics are those of the whole batch. So
+  not with `parallel.per_device_statistics`, whose statistics would tell which key belongs where.
 - The projection's hidden layer is as wide as the features of any backbone, as theirs is.
 """
 

@@ -7,9 +7,10 @@
   NeurIPS 2019, arXiv:1906.07413, with deferred re-weighting (DRW); a cosine head. Follows
   kaidic/LDAM-DRW: the weighted loss is divided by the sum of the weights in the batch.
 
-Differs from the official codes: DRW starts at the epoch of a field, not at a hard-coded 160. No
-golden step is stored; the terms are tested against the equations. The unlabeled stream is read and
-ignored, so that batches and schedules are those of the semi-supervised methods.
+Differs from the official codes: DRW starts at the epoch of a field, not at a hard-coded 160. Values
+and gradients of LDAM-DRW in YyzHarry/imbalanced-semi-self at commit b91ad29 are our golden test;
+the other terms are tested against the equations. The unlabeled stream is read and ignored, so that
+batches and schedules are those of the semi-supervised methods.
 """
 
 import dataclasses
@@ -39,7 +40,7 @@ class Supervised:
       max_margin: LDAM margin of the rarest class.
       scale: factor on LDAM's cosines.
       beta: effective-number parameter of the deferred class weights.
-      reweight_from: epoch (from 0) in which DRW starts to weigh the classes.
+      reweight_from: epoch (from 0) in which DRW starts to weigh the classes, if the run gets there.
     """
 
     objective: str = "cross_entropy"

@@ -45,7 +45,8 @@ class TRAS:
       B: its floor.
       temperature: softens the transferred distribution.
       threshold: confidence from which a pseudo-label counts.
-      warmup_epochs: `balanced` is trained, and tested, in the epochs after this one (from 0).
+      warmup_epochs: `balanced` is trained, and tested, in the epochs after this one (from 0); in a
+        run that is not longer `base` is.
     """
 
     A: float = 2.0

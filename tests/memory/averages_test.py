@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltssl_jax import core
 from ltssl_jax.memory import averages
 from ltssl_jax.training.forward import AxisDevices
 
@@ -79,3 +80,17 @@ def test_a_window_forgets_the_oldest():
         window, expected = averages.slid(window, jnp.full(K, float(n))), [*expected[1:], n]
         assert sorted(window["values"][:, 0].tolist()) == sorted(expected)
     assert window["values"].shape == (4, K)
+
+
+@on_devices
+def test_a_batch_slides_a_window_and_may_not_be_larger(num_devices):
+    def values(devices, rows):
+        window = averages.slid_by(averages.window_of(jnp.zeros((16, D))), rows, devices)
+        return averages.slid_by(window, 2 * rows, devices)["values"]
+
+    ours = on(num_devices, values, VALUES)
+    expected = np.concatenate([2 * VALUES[4:], VALUES[8:], 2 * VALUES[:4]])
+    np.testing.assert_array_equal(ours, expected)
+    small = averages.window_of(jnp.zeros((11, D)))
+    with pytest.raises(core.InputError, match="method.queue_size is 11; it must be at least .* 12"):
+        averages.slid_by(small, jnp.asarray(VALUES), AxisDevices(None))

@@ -118,10 +118,10 @@ def test_each_step_and_each_stream_draws_anew():
             assert np.mean(a != b) > 0.1
 
 
-def test_a_class_without_labels_is_kept_like_one_with_a_single_label():
-    problem = core.Problem(np.array([4, 0, 1]), 9, steps_per_epoch=1, total_steps=1)
+def test_a_class_without_labels_is_not_the_rarest():
+    problem = core.Problem(np.array([1500, 150, 15, 0]), 9, steps_per_epoch=1, total_steps=1)
     state = methods.make("abc").init(problem)
-    np.testing.assert_allclose(state["kept"], [0.25, 1.0, 1.0])
+    np.testing.assert_allclose(state["kept"], [0.01, 0.1, 1.0, 1.0])
 
 
 def test_predicts_by_the_balanced_head_from_the_first_epoch_on():
@@ -149,6 +149,8 @@ def test_wraps_any_method_and_lets_it_work_on_the_pool():
     "settings, message",
     [
         (dict(base=dict(name="tras")), "without a head named 'balanced'"),
+        (dict(base=dict(name="adsh")), "method.base is Adsh.* does not need the network's answers"),
+        (dict(base=dict(name="cpe")), "method.base is CPE.* without branches"),
         (dict(threshold=1.5), "method.threshold is 1.5"),
         (dict(ramp_epochs=0), "method.ramp_epochs is 0"),
     ],

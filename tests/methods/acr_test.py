@@ -52,6 +52,7 @@ def test_steps_are_the_authors(golden, variant, is_presence):
     state = method.init(golden.problem(is_labeled=is_labeled))
     for n in golden.steps:
         loss, contributions, gradient = golden.replay(method, n, state)
+        assert golden.forward.passes == [["labeled", "weak", "strong0", "strong1"]]
         state = loss.state
         step = f"step{n}" if f"step{n}/{variant}/total" not in golden else f"step{n}/{variant}"
         close(sum(contributions.values()), golden[f"{step}/total"], f"{n} total")

@@ -130,3 +130,5 @@ def test_what_cannot_be_wrapped_is_refused():
         methods.make("adsh", threshold=1.5)
     with pytest.raises(core.InputError, match="'adsh' cannot wrap TRAS"):
         methods.make("adsh", base=dict(name="tras"))
+    with pytest.raises(core.InputError, match="method.base.pseudo_label_tau is 1.0; it must be 0"):
+        methods.make("adsh", base=dict(name="fixmatch", pseudo_label_tau=1.0))

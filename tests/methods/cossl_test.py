@@ -227,6 +227,21 @@ def test_mixtures_keep_their_label_and_take_what_they_lack_from_the_pool(draws):
     assert np.all(np.abs(mixed["supervised_tfe"].values - expected) > 1e-4)
 
 
+def test_partners_are_spread_over_the_strong_views_of_the_pool(monkeypatch):
+    """Twice as many of them as balanced rows: every other one, whatever the number of devices."""
+    views, head, share = golden_views(1), head_before(1), jnp.linspace(0.6, 1.0, 8)
+    monkeypatch.setattr(cossl, "shares", lambda ctx, probs, low: share)
+    batch = golden_batch(1, views)
+    pool = jnp.float32(np.random.default_rng(0).normal(size=(16, D + K)))
+    wide = core.Unlabeled(pool, (pool, 9 * pool), jnp.arange(16))
+    terms, _ = METHOD.terms(jnp.ones(K), Columns(head), batch.replace(unlabeled=wide), context())
+    own, others = views["balanced"][:, :D], pool[::2, :D]
+    mixture = share[:, None] * own + (1 - share)[:, None] * others
+    logits = mixture @ head["kernel"] + head["bias"][None, :]
+    expected = -jax.nn.log_softmax(logits)[jnp.arange(8), batch.balanced.label]
+    np.testing.assert_allclose(terms["supervised_tfe"].values, expected, rtol=1e-4)
+
+
 def test_predicts_by_the_head_of_the_average():
     logits = jnp.float32(GOLDEN["predict/logits"])
 

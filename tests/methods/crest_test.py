@@ -125,3 +125,10 @@ def test_values_that_cannot_be_are_refused(field, value):
 def test_a_base_without_guesses_is_refused():
     with pytest.raises(core.InputError, match="'crest' cannot wrap TRAS"):
         methods.make("crest", base=dict(name="tras"))
+
+
+def test_guesses_are_not_aligned_twice():
+    with pytest.raises(core.InputError, match="method.base.alignment is 'labeled'; it must be"):
+        methods.make("crest", base=dict(name="remixmatch"))
+    methods.make("crest", base=dict(name="remixmatch", alignment="none"))
+    methods.make("crest", is_aligned=False, base=dict(name="remixmatch"))

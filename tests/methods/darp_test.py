@@ -10,8 +10,10 @@ import pytest
 
 from ltssl_jax import core, methods
 from ltssl_jax.memory import pool
+from ltssl_jax.methods.darp import DARP
+from ltssl_jax.methods.remixmatch import ReMixMatch
 from ltssl_jax.training.forward import AxisDevices
-from tests.methods.golden import Golden, assert_gradients_equal
+from tests.methods.golden import GivenForward, Golden, assert_gradients_equal
 
 BASE = dict(name="fixmatch", num_strong=2)
 
@@ -57,6 +59,7 @@ def test_steps_are_the_authors(golden, method, refresh):
         if golden[f"step{n}/refreshed"]:
             state = refresh(seen(golden, n, state), n, None)
         loss, contributions, gradient = golden.replay(method, n, state)
+        assert golden.forward.passes == [["weak"], ["labeled", "strong0", "strong1"]]
         for name in ("supervised", "consistency"):
             expected = golden[f"step{n}/term/{name}"]
             np.testing.assert_allclose(contributions[name], expected, rtol=1e-5, atol=1e-7)
@@ -118,6 +121,34 @@ def test_label_and_confidence_come_from_the_same_guess(golden, method):
     assert np.any(softmax(weak).max(1) > 0.95)
     loss, contributions, _ = golden.replay(method, n, state)  # all refined rows are uniform
     assert not np.any(loss.monitors["mask/base"]) and contributions["consistency"] == 0
+
+
+def test_what_a_base_sharpens_is_refined_after_that():
+    """Targets of ReMixMatch, made once, are stored; refined, they are learned as they are."""
+    learned = []
+
+    class Base(ReMixMatch):
+        def learn(self, state, forward, batch, targets, ctx):
+            learned.append(targets)
+            return {}
+
+    problem = core.Problem(np.array([7, 40, 3]), 4, steps_per_epoch=1, total_steps=9)
+    method, logits = DARP(base=Base()), jnp.asarray([[3.0, 1, 0], [0, 2, 1]])
+    views = {"weak": logits}
+    batch = core.Batch(None, core.Unlabeled(logits, (), jnp.asarray([2, 0])))
+    ctx = core.Context(jnp.int32(0), jnp.int32(0), None, AxisDevices(None))
+    state = method.init(problem)
+    accepted, of_base = method.base.accept(state["base"], logits, batch, ctx)
+    refined = softmax(np.random.default_rng(0).normal(size=(4, 3)))
+    for is_refined, expected in [(False, accepted.probs), (True, refined[[2, 0]])]:
+        given = dict(is_refined=jnp.asarray(is_refined), log_refined=jnp.log(jnp.float32(refined)))
+        forward = GivenForward({"weak": core.Outputs(logits, {"base": logits})}, views)
+        loss = method.loss(state | given, forward, batch, ctx)
+        np.testing.assert_allclose(learned[-1].probs, expected, rtol=1e-5)
+        np.testing.assert_array_equal(learned[-1].labels, np.argmax(expected, axis=1))
+        stored = np.asarray(loss.state["guessed"])[[2, 0]]
+        np.testing.assert_allclose(stored, accepted.probs, rtol=1e-5)
+        jax.tree.map(np.testing.assert_array_equal, loss.state["base"], of_base)
 
 
 def test_the_prior_is_that_of_the_labels_unless_it_is_given(golden):

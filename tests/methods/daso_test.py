@@ -204,3 +204,7 @@ def test_what_it_cannot_work_with_is_named():
         methods.make("daso", dist_temperature=0.0)
     with pytest.raises(core.InputError, match="cannot wrap"):
         methods.make("daso", base=dict(name="supervised"))
+
+
+def test_asks_for_a_strong_view_where_the_base_has_none():
+    assert methods.make("daso", base=dict(name="mixmatch")).needs.strong == 1

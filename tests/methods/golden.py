@@ -28,23 +28,33 @@ class GivenForward:
       said: `Outputs` by name of the view; `teacher_…` what the EMA network says.
       views: the arrays that stand for the views, by name.
       kernels: `(kernel, bias)` of linear heads, for `head` and `kernel`.
+
+    Attributes:
+      passes: the views of each pass, in the order in which they are asked for first.
+      taught: for each answer of the EMA network, whether it went by the statistics of the batch.
     """
 
     def __init__(self, said, views, kernels=None):
         self._names = {id(array): name for name, array in views.items()}
         self._said, self._kernels = said, kernels or {}
+        self.passes, self.taught = [], []
 
     def __call__(self, images):
-        return self._said[self._names[id(images)]]
+        return self.jointly(images)[0]
 
     replicated = __call__
 
     def apart(self, *views):
         return tuple(map(self, views))
 
-    jointly = apart
+    def jointly(self, *views):
+        names = [self._names[id(images)] for images in views]
+        known = {name for group in self.passes for name in group}
+        self.passes += [group] if (group := [name for name in names if name not in known]) else []
+        return tuple(self._said[name] for name in names)
 
     def teacher(self, images, *, by_batch=False):
+        self.taught.append(by_batch)
         return jax.lax.stop_gradient(self._said["teacher_" + self._names[id(images)]])
 
     def head(self, name, features):
@@ -56,7 +66,11 @@ class GivenForward:
 
 
 class Golden:
-    """One file: `golden[key]` is an array, `golden.steps` the numbers of its steps."""
+    """One file: `golden[key]` is an array, `golden.steps` the numbers of its steps.
+
+    Attributes:
+      forward: the `GivenForward` of the step replayed last.
+    """
 
     def __init__(self, name):
         self.arrays = dict(np.load(FOLDER / f"{name}.npz"))
@@ -144,7 +158,8 @@ class Golden:
         )
 
         def objective(said):
-            loss = method.loss(state, GivenForward(said, views, kernels), batch, ctx)
+            self.forward = GivenForward(said, views, kernels)
+            loss = method.loss(state, self.forward, batch, ctx)
             total, contributions = reduce_terms(loss.terms, devices)
             return total, (loss, contributions)
 

@@ -111,7 +111,9 @@ def test_moco_steps(golden):
                 "one": core.Outputs(query, {"projection": query}),
                 "teacher_other": core.Outputs(key, {"projection": key}),
             }
-            loss = method.loss(state, GivenForward(said, views), batch, CTX)
+            forward = GivenForward(said, views)
+            loss = method.loss(state, forward, batch, CTX)
+            assert forward.passes == [["one"]] and forward.taught == [True]
             return total_of(loss), loss.state
 
         (total, state), gradients = jax.value_and_grad(objective, (0, 1), has_aux=True)(query, key)

@@ -63,6 +63,7 @@ def test_golden_steps(golden):
     state = method.init(golden.problem())
     for n in golden.steps:
         loss, contributions, gradient = golden.replay(method, n, state)
+        assert golden.forward.passes == [["labeled", "weak", "strong0", "strong1"]]
         state = loss.state
         expected = golden.below(f"step{n}")
         for theirs, ours in TERMS.items():
