@@ -54,15 +54,7 @@ def train(
     with progress(is_quiet=is_quiet) as report:
         run = plan(config, report, start)
     watch = watcher(run, workdir, is_quiet=is_quiet)
-    settings = run.config.to_dict()
-    identity = card.identity(
-        settings,
-        run.source,
-        run.split,
-        run.runner.num_devices,
-        counts_steps=run.method.needs.total_steps,
-    )
-    identity["start"] = run.start.story
+    settings, identity = run.config.to_dict(), identity_card(run)
     step = run.runner.map(many(train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
     exam = examination(run, watch)
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
@@ -70,8 +62,8 @@ def train(
         state = run.runner.replicate(restored(run, store))
         watch.records.write_table("skipped.csv", Skipped._fields, run.source.skipped)
         devices = parallel.describe(run.runner.devices)
-        lines = card.introduction(settings, run.source, run.split, devices, state)
-        lines = [*lines, f"begins with: {run.start.story}"] if run.start.story else lines
+        lines = [*card.introduction(settings, run.source, run.split, devices, state)]
+        lines += [f"begins with: {run.start.story}"] if run.start.story else []
         watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
         at_once = steps_at_once(run, batches.kind)
@@ -98,6 +90,18 @@ def train(
 
 
 # --- the parts, in the order of the story ---------------------------------------------------------
+
+
+def identity_card(run: Plan) -> dict[str, Any]:
+    """Collects what must agree for a checkpoint to be continued."""
+    made = card.identity(
+        run.config.to_dict(),
+        run.source,
+        run.split,
+        run.runner.num_devices,
+        counts_steps=run.method.needs.total_steps,
+    )
+    return made | {"start": run.start.story}
 
 
 def restored(run: Plan, store: CheckpointStore) -> TrainState:
