@@ -15,6 +15,17 @@ def examples():
             yield f"{name}-{i}", made(module, name, example) if is_given else example
 
 
+def kinds():
+    """Returns `(id, method)`, of examples that differ in numbers alone the last one."""
+    return {kind(method): (name, method) for name, method in examples()}.values()
+
+
+def kind(method):
+    """What a method is, and its base, but for their numbers."""
+    words = ((k, v) for k, v in vars(method).items() if type(v) not in (int, float))
+    return type(method), *((k, kind(v) if hasattr(v, "needs") else v) for k, v in words)
+
+
 def made(module, name, settings):
     """Builds a method with its base."""
     return methods.make(name, **settings) if name in methods.names() else module.METHOD(**settings)
