@@ -19,18 +19,7 @@ from ltssl_jax import defaults
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.base()
-    config.data.source = defaults.source("tfds", name="cifar10")
-    config.data.split.update(
-        num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0, shuffle=True
-    )
-    # Their channel statistics are those of ImageNet.
-    config.augment = dict(recipe="fixmatch", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    config.model = defaults.wide_resnet(28, 2)
+    config = defaults.usb_protocol(num_max=1500, unlabeled_num_max=3000)
     config.method = defaults.method("adsh")
-    config.optim = defaults.optim("O4")
-    config.ema.statistics = "copy"
-    config.train.update(
-        batch_size=64, mu=2, steps=262_144, steps_per_epoch=1024, checkpoint_every=4096
-    )
+    config.optim.schedule = "constant"  # USB gives imbalanced methods no schedule
     return config

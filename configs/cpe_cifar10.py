@@ -18,24 +18,7 @@ from ltssl_jax import defaults
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.base()
-    config.data.source = defaults.source("tfds", name="cifar10")
-    config.data.split.update(
-        num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0, shuffle=True
-    )
-    # Their channel statistics are those of ImageNet.
-    config.augment = dict(recipe="fixmatch", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    config.model = defaults.wide_resnet(28, 2)
+    config = defaults.usb_protocol(num_max=1500, unlabeled_num_max=3000)
     config.method = defaults.method("cpe")
-    config.optim = defaults.optim("O4", schedule="constant")
-    config.ema.update(statistics="copy")
-    config.train.update(
-        batch_size=64,
-        mu=2,
-        steps=2**18,
-        steps_per_epoch=1024,
-        log_every=256,
-        evaluate_every=1024,
-        checkpoint_every=4096,
-    )
+    config.optim.schedule = "constant"  # USB gives imbalanced methods no schedule
     return config

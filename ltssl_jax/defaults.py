@@ -178,6 +178,33 @@ def tras_protocol(dataset: str, statistics: dict[str, tuple[float, ...]]) -> Con
     return config
 
 
+def usb_protocol(*, num_max: int, unlabeled_num_max: int) -> ConfigDict:
+    """Returns the long-tailed CIFAR-10 of USB and of what is built on it, at imbalance ratio 100.
+
+    Source: microsoft/Semi-supervised-learning at 1ef4cbe, `config/classic_cv_imb`.
+    """
+    config = base()
+    config.data.source = source("tfds", name="cifar10")
+    config.data.split.update(
+        num_max=num_max, unlabeled_num_max=unlabeled_num_max, imbalance_ratio=100.0, shuffle=True
+    )
+    # Their channel statistics are those of ImageNet.
+    config.augment = dict(recipe="fixmatch", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    config.model = wide_resnet(28, 2)
+    config.optim = optim("O4")
+    config.ema.update(statistics="copy")
+    config.train.update(
+        batch_size=64,
+        mu=2,
+        steps=2**18,
+        steps_per_epoch=1024,
+        log_every=256,
+        evaluate_every=1024,
+        checkpoint_every=4096,
+    )
+    return config
+
+
 def digits_protocol() -> ConfigDict:
     """Returns a protocol that separates methods in a minute on two cores.
 
