@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict
 from orbax.checkpoint import checkpoint_managers
 
 from ltssl_jax.core import InputError, PyTree, TrainState
@@ -151,8 +152,8 @@ class CheckpointStore:
 
     def _check_identity(self, step: int) -> None:
         restore = ocp.args.Composite(card=ocp.args.JsonRestore())
-        theirs = _flat(self._manager.restore(step, args=restore).card)
-        ours = _flat(self.identity)
+        theirs = flatten_dict(self._manager.restore(step, args=restore).card, sep=".")
+        ours = flatten_dict(self.identity, sep=".")
         fields = sorted(k for k in ours | theirs if k.split(".")[0] not in NOT_IDENTITY)
         differing = [
             f"{k}: checkpoint {theirs.get(k, 'nothing')}, this run {ours.get(k, 'nothing')}"
@@ -173,11 +174,3 @@ def _to_host(tree: PyTree) -> PyTree:
         return np.asarray(x.addressable_shards[0].data) if isinstance(x, jax.Array) else x
 
     return jax.tree.map(fetch, tree)
-
-
-def _flat(card: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": [1]}}` -> `{"a.b": [1]}`."""
-    if isinstance(card, Mapping):
-        parts = [_flat(value, f"{prefix}.{key}".lstrip(".")) for key, value in card.items()]
-        return {key: value for part in parts for key, value in part.items()}
-    return {prefix: card}

@@ -84,24 +84,23 @@ def _grown(stage, config, before, previous, is_quiet) -> tuple[Grown, str]:
 def _candidates(before, source, split, earlier, report) -> Candidates:
     is_free = ~split.is_labeled
     is_free[earlier.rows] = False
-    logits, features = _answers(before, source.train.take(split.unlabeled), "pool", report)
-    _, labeled = _answers(before, source.train.take(split.labeled), "labeled images", report)
+    pool = _answers(before, source.train.take(split.unlabeled), "pool", report)
+    labeled = _answers(before, source.train.take(split.labeled), "labeled images", report)
     return Candidates(
-        probs=trained.softmax(logits),
-        features=features,
-        labeled_features=np.concatenate([labeled, features[earlier.rows]]),
+        probs=trained.softmax(pool.logits),
+        features=pool.features,
+        labeled_features=np.concatenate([labeled.features, pool.features[earlier.rows]]),
         labels=np.concatenate([source.train.labels[split.labeled], earlier.labels]),
         labeled_counts=split.labeled_counts,
         is_free=is_free,
     )
 
 
-def _answers(before, records, what, report) -> tuple[np.ndarray, np.ndarray]:
-    """Returns logits `[N, K]` and features `[N, D]` of all images of `records`."""
-    logits, features = [], []
+def _answers(before, records, what, report) -> trained.Answers:
+    """Asks the network about all images of `records`."""
+    parts = []
     for first in range(0, len(records), _CHUNK):
         images = records.read(np.arange(first, min(first + _CHUNK, len(records))))
-        logits.append(before.logits(images))
-        features.append(before.features(images))
+        parts.append(before.answers(images))
         report(f"asking the network about the {what}", first + len(images), len(records))
-    return np.concatenate(logits), np.concatenate(features)
+    return trained.Answers(*map(np.concatenate, zip(*parts, strict=True)))

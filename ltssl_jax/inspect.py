@@ -22,7 +22,6 @@ import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from ltssl_jax import main as main_
 from ltssl_jax import parallel
@@ -165,8 +164,9 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 def _print(found: Mapping[str, Any], out: pathlib.Path, *, is_quiet: bool) -> None:
     from ltssl_jax.inspection.page import duration
+    from ltssl_jax.report.progress import printer
 
-    console = Console(quiet=is_quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console = printer(is_quiet=is_quiet)
     console.print(
         f"{found['data']['name']}: "
         + ", ".join(f"{total:,} {part}" for part, total in found["totals"].items() if total)

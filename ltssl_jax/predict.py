@@ -25,14 +25,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import flags
-from rich.console import Console
 
 from ltssl_jax import main as main_
 from ltssl_jax import parallel, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import streams
 from ltssl_jax.report.predictions import Output, Prediction, Tally
-from ltssl_jax.report.progress import progress
+from ltssl_jax.report.progress import printer, progress
 from ltssl_jax.trained import Trained
 
 # Not absl's own: every command has an --out, and a program may import several commands.
@@ -86,7 +85,7 @@ def predict(
     Raises:
       InputError: something that is given cannot work; whatever `out` was is as before.
     """
-    console = Console(quiet=is_quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console = printer(is_quiet=is_quiet)
     output = Output(out, paths, console)
     network = trained.load(run, which, batch_size=batch_size)
     console.print(f"network: {network.scored_by}, EMA weights, {network.chosen}")

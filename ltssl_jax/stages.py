@@ -20,12 +20,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from ltssl_jax import experiment, handover, methods
 from ltssl_jax.core import InputError
 from ltssl_jax.data import growth
+from ltssl_jax.report.progress import printer
 from ltssl_jax.report.records import RunDirectory
+from ltssl_jax.report.terminal import percent
 from ltssl_jax.training import optim
 from ltssl_jax.training.ema import Averaging
 
@@ -78,6 +81,8 @@ def train(
         stated = {"directories": [d.name for d in directories], "finished": finished}
         records.write_json("stages.json", stated)
         result = _result(directory)
+        if result and jax.process_index() == 0:
+            printer(is_quiet=is_quiet).print(_as_finished(directory, result))
         if not result:
             start = handover.start(
                 config.stages[name], stage, previous, directory, is_quiet=is_quiet
@@ -186,8 +191,8 @@ def _check_unchanged(directory: pathlib.Path, config: ConfigDict, stage: ConfigD
     if not path.exists():
         RunDirectory(directory, is_writer=jax.process_index() == 0).write_json(path.name, asked)
         return
-    ours = _flat(json.loads(json.dumps(asked)))
-    theirs = _flat(json.loads(path.read_text(encoding="utf-8")))
+    ours = flatten_dict(json.loads(json.dumps(asked)), sep=".")
+    theirs = flatten_dict(json.loads(path.read_text(encoding="utf-8")), sep=".")
     if not (directory / "result.json").exists():  # may be made longer
         ours["config.train.steps"] = theirs["config.train.steps"]
     different = [
@@ -203,11 +208,9 @@ def _check_unchanged(directory: pathlib.Path, config: ConfigDict, stage: ConfigD
         )
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = [_flat(value, f"{prefix}.{key}".lstrip(".")) for key, value in tree.items()]
-    return {field: value for part in parts for field, value in part.items()}
+def _as_finished(directory: pathlib.Path, result: Mapping[str, Any]) -> str:
+    score = percent(result["test"]["balanced_accuracy"])
+    return f"{directory} is finished: test balanced accuracy {score} %"
 
 
 def _result(directory: pathlib.Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import functools
 import os
 import pathlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,13 @@ from ltssl_jax.data.sources.images import Policy
 from ltssl_jax.parallel import Runner
 from ltssl_jax.training import state as state_
 from ltssl_jax.training.forward import evaluate
+
+
+class Answers(NamedTuple):
+    """Logits `[N, K]` and features `[N, D]` of N images, float32."""
+
+    logits: np.ndarray
+    features: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,23 +65,27 @@ class Trained:
         """Which head predicts, in a few words."""
         return self.method.scored_by(self._epoch)
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """Returns what `method.predict` says, by the EMA weights.
+    def answers(self, images: np.ndarray) -> Answers:
+        """Returns what the method predicts, and what the backbone makes of it, by the EMA weights.
 
         Args:
           images: `[N, H, W, C]` uint8, of `image_shape`; of any number.
 
-        Returns:
-          `[N, K]` float32.
-
         Raises:
           InputError: the images have another shape or type.
         """
-        return self._rows(self._logits, images, len(self.class_names))
+        if images.shape[1:] != self.image_shape or images.dtype != np.uint8:
+            raise InputError(
+                f"images are {images.dtype} {images.shape}; the network was trained on uint8"
+                f" [N, {', '.join(map(str, self.image_shape))}]: make them that"
+            )
+        starts = range(0, max(len(images), 1), self.batch_size)
+        rows = [self._batch(images[first : first + self.batch_size]) for first in starts]
+        return Answers(*map(np.concatenate, zip(*rows, strict=True)))
 
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Returns what the backbone makes of the images, `[N, D]` float32; else as `logits`."""
-        return self._rows(self._features, images, 0)
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Returns what the method predicts, `[N, K]` float32; else as `answers`."""
+        return self.answers(images).logits
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the softmax of `logits`, `[N, K]` float32."""
@@ -84,42 +95,27 @@ class Trained:
     def _epoch(self) -> int:
         return max(int(self.state.step) - 1, 0) // self.problem.steps_per_epoch
 
-    def _rows(self, step: Any, images: np.ndarray, width: int) -> np.ndarray:
-        """Applies a compiled step to all images, batch by batch."""
-        if images.shape[1:] != self.image_shape or images.dtype != np.uint8:
-            raise InputError(
-                f"images are {images.dtype} {images.shape}; the network was trained on uint8"
-                f" [N, {', '.join(map(str, self.image_shape))}]: make them that"
-            )
-        starts = range(0, len(images), self.batch_size)
-        rows = [self._batch(step, images[first : first + self.batch_size]) for first in starts]
-        return np.concatenate(rows or [np.zeros((0, width), np.float32)])
-
-    def _batch(self, step: Any, images: np.ndarray) -> np.ndarray:
+    def _batch(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
         padding = np.zeros((self.batch_size - len(images), *self.image_shape), np.uint8)
         batch = self.runner.shard(np.concatenate([images, padding]))
-        return np.asarray(step(self._weights, batch), np.float32)[: len(images)]
+        rows = self._step(self._weights, batch)
+        return tuple(np.asarray(x, np.float32)[: len(images)] for x in rows)
 
     @functools.cached_property
     def _weights(self) -> Any:
         return self.runner.replicate((self.state.ema, self.state.method_state))
 
     @functools.cached_property
-    def _logits(self):
+    def _step(self):
         epoch = jnp.int32(self._epoch)
 
         def step(weights, images):
             ema, method_state = weights
             network = functools.partial(evaluate, self.model, ema)
-            return self.method.predict(method_state, network, self.views.evaluation(images), epoch)
-
-        return self.runner.map(step)
-
-    @functools.cached_property
-    def _features(self):
-        def step(weights, images):
-            features = evaluate(self.model, weights[0], self.views.evaluation(images)).features
-            return features.reshape(len(features), -1)  # branches side by side
+            views = self.views.evaluation(images)
+            features = network(views).features  # computed once: XLA sees that it is asked twice
+            logits = self.method.predict(method_state, network, views, epoch)
+            return logits, features.reshape(len(features), -1)  # branches side by side
 
         return self.runner.map(step)
 

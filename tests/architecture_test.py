@@ -25,8 +25,8 @@ ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
     "main": ("core parallel stages report", "absl jax ml_collections"),
-    "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections rich"),
-    "predict": (f"{BELOW_6} main", "absl jax numpy ml_collections rich"),
+    "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections"),
+    "predict": (f"{BELOW_6} main", "absl jax numpy ml_collections"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
     "planning": (BELOW_5, f"{ARRAYS} ml_collections"),

@@ -100,7 +100,7 @@ def test_a_frozen_backbone_is_the_evaluated_one_and_stays_and_its_head_does_not(
     assert not np.array_equal(old, new)
 
 
-def test_what_was_finished_is_not_done_again(whole, tmp_path, monkeypatch):
+def test_what_was_finished_is_not_done_again(whole, tmp_path, monkeypatch, capsys):
     """Stopped in the middle of a stage, the same command makes the same network."""
     made, real, calls = config(("base", "grow")), experiment.train, []
 
@@ -116,7 +116,7 @@ def test_what_was_finished_is_not_done_again(whole, tmp_path, monkeypatch):
     assert stages.train(made, tmp_path, is_quiet=True) == {}
     monkeypatch.setattr(growth, "grown", None)  # the pseudo-labels are there already
     assert stages.train(made, tmp_path, is_quiet=True)["step"] == STEPS
-    assert calls == ["1_base", "2_grow", "2_grow"]
+    assert calls == ["1_base", "2_grow", "2_grow"] and capsys.readouterr().out == ""
     assert_equal(weights(tmp_path), weights(whole / "2_grow"))
 
 
@@ -132,6 +132,18 @@ def test_pretrained_weights_are_those_of_the_stage_before(tmp_path):
     assert_equal(begun.ema.batch_stats["backbone"], before.ema.batch_stats["backbone"])
     assert_equal(begun.params["classifier_base"], fresh.params["classifier_base"])
     assert begun.step == 0
+
+
+def test_an_experiment_that_is_finished_says_so(whole, capsys):
+    before = (whole / "result.json").read_text()
+    stages.train(config(), whole)
+    said = capsys.readouterr().out.splitlines()
+    score = 100 * json.loads(before)["test"]["balanced_accuracy"]
+    assert [line.partition(": ")[0] for line in said] == [
+        f"{whole / name} is finished" for name in ("1_base", "2_grow", "3_grow", "4_head")
+    ]
+    assert said[-1].endswith(f": test balanced accuracy {score:.1f} %")
+    assert (whole / "result.json").read_text() == before
 
 
 def test_without_stages_it_is_one_run(tmp_path):

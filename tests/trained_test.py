@@ -61,8 +61,7 @@ def expected(run, step, images):
     heads = methods.make("tras").needs.heads
     network = models.make(**config["model"], num_classes=10, heads=heads)
     normal = (images / 255 - config["augment"]["mean"][0]) / config["augment"]["std"][0]
-    outputs = network.apply(ema, normal.astype(np.float32), False)
-    return jax.device_get(outputs.logits)
+    return jax.device_get(network.apply(ema, normal.astype(np.float32), False))
 
 
 # --- the same answers -----------------------------------------------------------------------------
@@ -77,9 +76,17 @@ def test_the_logits_are_those_of_the_checkpoint(which, run, scores, images):
     assert network.scored_by == f"head {head}"
     logits = network.logits(images[:50])
     assert logits.dtype == np.float32
-    both = expected(run, step, images[:50])
+    both = expected(run, step, images[:50]).logits
     np.testing.assert_allclose(logits, both[head], rtol=0, atol=2e-5)
     assert np.abs(both["base"] - both["balanced"]).max() > 1e-2  # so the head matters
+
+
+def test_features_come_with_the_logits(run, images):
+    answers = trained.load(run, "latest").answers(images[:9])
+    by_hand = expected(run, 12, images[:9])
+    np.testing.assert_allclose(answers.features, by_hand.features, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(answers.logits, by_hand.logits["balanced"], rtol=0, atol=2e-5)
+    assert answers.features.dtype == np.float32 and answers.features.std() > 1e-2
 
 
 def test_the_run_evaluated_itself_with_the_same_network(run, test_set, images):
@@ -97,6 +104,7 @@ def test_devices_and_batches_do_not_matter(num_devices, batch_size, run, images)
         logits = network.logits(images[:number])
         reference = trained.load(run).logits(images)[:number]
         np.testing.assert_allclose(logits, reference, rtol=0, atol=1e-5)
+        assert network.answers(images[:number]).features.shape == (number, 16)
 
 
 def test_neither_the_data_nor_the_devices_of_the_run_are_needed(copy, run, images, monkeypatch):
@@ -179,7 +187,7 @@ def test_without_an_evaluation_the_latest_is_taken(copy, images):
     network = trained.load(copy)
     assert network.chosen == "step 8, the latest: none was evaluated"
     assert network.scored_by == "head base"  # the eighth update ends the second epoch of four
-    both = expected(copy, 8, images[:5])
+    both = expected(copy, 8, images[:5]).logits
     np.testing.assert_allclose(network.logits(images[:5]), both["base"], rtol=0, atol=2e-5)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 import ltssl_jax
 from ltssl_jax.core import TrainState
@@ -88,9 +89,24 @@ def introduction(
     yield f"network: {num_parameters:,} parameters; split {split.fingerprint[:12]}"
     remembered = sum(np.asarray(x).nbytes for x in jax.tree.leaves(state.method_state))
     yield f"method: {config['method']['name']}, remembers {_size(remembered)} on every device"
+    yield from _warmups(config)
     yield f"devices: {devices}, mapped by {config['parallel']['mode']}"
     if "XLA_FLAGS" in os.environ:
         yield f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
+
+
+def _warmups(config: dict[str, Any]) -> Iterator[str]:
+    """Names every warm-up that outlasts the training: nothing else would tell of it."""
+    train, method = config["train"], flatten_dict(config["method"], sep=".")
+    for unit, length in {"epochs": train["steps_per_epoch"], "steps": 1}.items():
+        number = -(-train["steps"] // length)
+        for field, value in method.items():
+            if field.rpartition(".")[2] == f"warmup_{unit}" and value >= number - 1:
+                yield (
+                    f"note: method.{field} is {value:,}, training has {number:,} {unit}: what the"
+                    " method does after its warm-up happens in the last of them at most; lower it,"
+                    " or raise train.steps"
+                )
 
 
 def _size(num_bytes: int) -> str:
@@ -101,9 +117,5 @@ def _size(num_bytes: int) -> str:
     return f"{num_bytes:,.1f} GiB"
 
 
-def _line(block: dict[str, Any], prefix: str = "") -> str:
-    parts = [
-        _line(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key}={value}"
-        for key, value in block.items()
-    ]
-    return " ".join(parts)
+def _line(block: dict[str, Any]) -> str:
+    return " ".join(f"{field}={value}" for field, value in flatten_dict(block, sep=".").items())

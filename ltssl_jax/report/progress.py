@@ -13,10 +13,15 @@ SECONDS_BETWEEN_LINES = 10.0
 Report = Callable[[str, int, int], None]  # what is done, how much of it, out of how much
 
 
+def printer(*, is_quiet: bool = False) -> Console:
+    """Returns a printer of plain lines: class names and paths as they are, brackets included."""
+    return Console(quiet=is_quiet, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
 @contextlib.contextmanager
 def progress(*, is_quiet: bool = False) -> Iterator[Report]:
     """Yields a function to call with (what is done, how much of it is done, out of how much)."""
-    console = Console(quiet=is_quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = printer(is_quiet=is_quiet)
     if not console.is_terminal:
         yield _lines(console)
         return

@@ -5,12 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from ltssl_jax.core import Log
 from ltssl_jax.evaluation import metrics as metrics_
-from ltssl_jax.report.progress import bar
+from ltssl_jax.report.progress import bar, printer
 
 ROWS = {
     "balanced_accuracy": "balanced accuracy",
@@ -33,10 +32,7 @@ class Terminal:
 
     def __init__(self, total_steps: int, images_per_step: int, *, is_quiet: bool = False):
         self._total, self._images = total_steps, images_per_step
-        # Class names and paths are printed as they are, brackets and colons included.
-        self._console = Console(
-            quiet=is_quiet, soft_wrap=True, highlight=False, markup=False, emoji=False
-        )
+        self._console = printer(is_quiet=is_quiet)
         self._bar = bar(self._console)
         self._task = self._bar.add_task("", total=total_steps, phase="training")
 

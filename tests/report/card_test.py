@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from ltssl_jax.data import splits
 from ltssl_jax.data.sources.base import Source, in_memory
@@ -143,6 +144,28 @@ def test_the_introduction_tells_configuration_data_network_and_devices():
     assert "method: tras, remembers 24 bytes on every device" in lines  # two float32 of 3 classes
     assert "devices: 8 cpu devices, mapped by pmap" in lines
     assert lines[-1] == f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "steps", "is_named"),
+    [
+        ("warmup_epochs", 200, 1000, True),
+        ("warmup_epochs", 9, 1000, True),  # epochs are counted from 0, so this one is the last
+        ("warmup_epochs", 9, 901, True),
+        ("warmup_epochs", 8, 1000, False),
+        ("base.warmup_epochs", 9, 1000, True),
+        ("warmup_steps", 1000, 1000, True),
+        ("warmup_steps", 900, 1000, False),
+        ("threshold_warmup", True, 1, False),
+    ],
+)
+def test_a_warm_up_that_outlasts_the_training_is_named(field, value, steps, is_named):
+    method = {"name": "darp"} | unflatten_dict({field: value}, sep=".")
+    config = {"train": {"steps": steps, "steps_per_epoch": 100}, "method": method}
+    said = list(card._warmups(config))
+    assert [f"note: method.{field} is {value:,}, training has" in line for line in said] == (
+        [True] * is_named
+    )
 
 
 @pytest.mark.parametrize(
