@@ -2,7 +2,7 @@
 
 python benchmarks/accuracy_digits.py --workdir runs/accuracy_digits --seeds 0,1,2,3,4
 
-Trains each method once per seed by the digits protocol (`defaults.digits_protocol`), and fits on
+Trains each method once per seed by the digits protocol (`setups.digits`), and fits on
 the same split classifiers of scikit-learn: an SVM on the labeled images, `SelfTrainingClassifier`
 around a logistic regression, and `LabelSpreading`. Prints a table of balanced accuracy and of the
 mean recall over the three rarest classes, with the standard deviation over the seeds. Finished runs
@@ -19,7 +19,7 @@ import time
 import harness
 import numpy as np
 
-from ltssl_jax import defaults, experiment, planning
+from ltssl_jax import defaults, experiment, planning, setups
 from ltssl_jax.evaluation import metrics
 
 SEPARATE = dict(num_strong=2, forward_mode="separate")
@@ -63,7 +63,7 @@ def parse():
 
 def configured(seed, args):
     """The protocol with one seed for everything, and the changes of `--set`."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.seed = seed
     config.update_from_flattened_dict(
         {key: json.loads(value) for key, value in (item.split("=") for item in args.set)}

@@ -25,10 +25,10 @@ from feed import picture
 
 # What is measured is reading, not computing: the pool is read, and left out of the loss.
 CONFIG = """
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 def get_config():
-    config = defaults.own_images()
+    config = setups.own_images()
     config.model = defaults.small_cnn(1)
     config.augment.recipe = "none"
     config.method = defaults.method("supervised")

@@ -11,7 +11,7 @@ python benchmarks/roofline.py --json benchmarks/results/roofline_cpu.json
 3. A profile: the share of each purpose, and the most expensive operations with the line that asks
    for them. Where several run at once, a moment counts for each in equal parts.
 
-The step is TRAS on random images like CIFAR-100, by `defaults.tras_protocol`. On a GPU, captured
+The step is TRAS on random images like CIFAR-100, by `setups.tras`. On a GPU, captured
 graphs hide names from the profiler: set XLA_FLAGS=--xla_gpu_enable_command_buffer= to see all.
 """
 

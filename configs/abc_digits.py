@@ -4,14 +4,14 @@ python -m ltssl_jax.main --config configs/abc_digits.py --workdir runs/abc_digit
 
 Another base: `config.method = defaults.method("abc", ramp_epochs=15, base=dict(name="saw"))`.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("abc", ramp_epochs=15)
     return config

@@ -4,15 +4,15 @@ python -m ltssl_jax.main --config configs/cossl_digits.py --workdir runs/cossl_d
 
 1,000 steps of FixMatch and 500 of CoSSL, together as many as the other methods make.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("cossl", warmup_epochs=1)
     config.stages.order = ("represent", "cossl")
     config.stages.represent = defaults.stage(

@@ -13,12 +13,12 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.usb_protocol(num_max=1500, unlabeled_num_max=3000)
+    config = setups.usb(num_max=1500, unlabeled_num_max=3000)
     config.method = defaults.method("cpe")
     config.optim.schedule = "constant"  # USB gives imbalanced methods no schedule
     return config

@@ -6,15 +6,15 @@ CReST without the plus: `--config.method.is_aligned=False`. Each generation trai
 500 steps, so together they make as many steps as the other methods on these digits. That is why it
 is low here: what is tested has been trained for a third of their steps.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("crest", num_generations=3)
     config.train.steps = 500
     config.stages.order = ("base", "grow", "grow")

@@ -6,14 +6,14 @@ Here the pool has about as many images of each class, unlike the labels, whose p
 the pool's unless it is told otherwise. As of any pool, `python -m ltssl_jax.inspect` estimates it;
 a uniform one: `"--config.method.pool_prior=(1.,1.,1.,1.,1.,1.,1.,1.,1.,1.)"`.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("darp", warmup_epochs=5)
     return config

@@ -4,14 +4,14 @@ python -m ltssl_jax.main --config configs/daso_digits.py --workdir runs/daso_dig
 
 The pool is not distributed like the labels here, so the temperature is the authors' for that case.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("daso", dist_temperature=0.3, warmup_steps=200, update_every=20)
     return config

@@ -6,16 +6,16 @@ Distances are learned, half of the unlabeled images that are nearest to clusters
 take their class, the network is fine-tuned, and so on; the last round labels all that are left.
 1,500 steps together. The outline is the paper's, every detail ours; see the method's docstring.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; docs/methods.md has
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
 ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("dml_pl", phase="tune", size=32)
     config.train.steps = 250
     config.train.update(log_every=50, evaluate_every=250, checkpoint_every=250)

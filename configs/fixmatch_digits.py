@@ -4,14 +4,14 @@ python -m ltssl_jax.main --config configs/fixmatch_digits.py --workdir runs/fixm
 
 Prior-corrected pseudo-labels: `--config.method.pseudo_label_tau=1.0`.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("fixmatch", num_strong=2, forward_mode="separate")
     return config

@@ -6,15 +6,15 @@ Low here for a reason: the labels have a tail and the pool has none, and agreeme
 its rare classes to frequent ones. At seed 0 the balanced accuracy is 79.6; with a weight of 0 it is
 91.0, with one of 5 76.6, and 64.4 with `ramp_epochs=3`.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; docs/methods.md has
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
 ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("mean_teacher", ramp_epochs=15)
     return config

@@ -5,16 +5,16 @@ python -m ltssl_jax.main --config configs/moco_digits.py --workdir runs/moco_dig
 The recipe of Yang & Xu, arXiv:2006.07529: 500 steps of pre-training without labels, then 1,000 of
 LDAM-DRW on the labeled images from that backbone. The pool is small, so the queue is, too.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; docs/methods.md has
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
 ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("supervised", objective="ldam", reweight_from=5)
     config.train.steps = 1000
     config.stages.order = ("pretrain", "finetune")

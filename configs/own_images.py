@@ -8,13 +8,13 @@ see whether everything works. Look at the data first: `python -m ltssl_jax.inspe
 flags. A start, tuned for no data set, with no expected number.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 from ltssl_jax.core import InputError
 
 
 def get_config(size: str = "full"):
     """Returns the configuration; `size` is "full" or "small"."""
-    config = defaults.own_images()
+    config = setups.own_images()
     if size not in ("full", "small"):
         raise InputError.unknown("own_images.py:", size, ("full", "small"))
     if size == "small":

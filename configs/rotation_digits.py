@@ -6,16 +6,16 @@ The recipe of Yang & Xu, arXiv:2006.07529: 500 steps of pre-training without lab
 LDAM-DRW on the labeled images from that backbone. Momentum contrast instead of rotation:
 `configs/moco_digits.py`.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; docs/methods.md has
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
 ours. Digits that are turned by half are digits again, which makes this a hard case for rotation.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("supervised", objective="ldam", reweight_from=5)
     config.train.steps = 1000
     config.stages.order = ("pretrain", "finetune")

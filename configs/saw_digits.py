@@ -2,14 +2,14 @@
 
 python -m ltssl_jax.main --config configs/saw_digits.py --workdir runs/saw_digits
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("saw")
     return config

@@ -7,16 +7,16 @@ images, then every image of the pool takes its most probable class, however unsu
 is trained from scratch on all labels with LDAM-DRW, whose margins and weights count the
 pseudo-labels, too.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; docs/methods.md has
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
 ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("supervised", objective="ldam", reweight_from=6)
     config.train.steps = 750
     config.stages.order = ("label", "train")

@@ -14,23 +14,11 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.base()
-    config.data.source = defaults.source("tfds", name="cifar10")
-    config.data.drop_last = True  # their loaders do
-    config.data.split.update(
-        num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0, overlap=True
-    )
-    config.augment = dict(recipe="fixmatch", **defaults.CIFAR10)
-    config.model = defaults.wide_resnet(28, 2)
+    config = setups.acr(num_max=1500, unlabeled_num_max=3000)
     config.method = defaults.method("semi")
-    config.optim = defaults.optim("O2")
-    config.ema.statistics = "copy"
-    config.train.update(
-        batch_size=64, mu=1, steps=250_000, steps_per_epoch=500, checkpoint_every=2500
-    )
     return config

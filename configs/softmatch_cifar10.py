@@ -14,11 +14,11 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.usb_protocol(num_max=500, unlabeled_num_max=4000)
+    config = setups.usb(num_max=500, unlabeled_num_max=4000)
     config.method = defaults.method("softmatch")
     return config

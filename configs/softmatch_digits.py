@@ -3,14 +3,14 @@
 python -m ltssl_jax.main --config configs/softmatch_digits.py --workdir runs/softmatch_digits
 
 Averages follow by 0.01, not 0.001: the run is that much shorter.
-Protocol: ours (`defaults.digits_protocol`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("softmatch", decay=0.99)
     return config

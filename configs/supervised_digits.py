@@ -5,14 +5,14 @@ python -m ltssl_jax.main --config configs/supervised_digits.py --workdir runs/su
 Logit adjustment: `--config.method.objective=logit_adjusted`; LDAM with deferred re-weighting:
 `--config.method.objective=ldam`.
 
-Protocol: ours (`defaults.digits_protocol`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("supervised", reweight_from=10)
     return config

@@ -12,11 +12,11 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.tras_protocol("cifar10", defaults.CIFAR10)
+    config = setups.tras("cifar10", defaults.CIFAR10)
     config.data.split.update(num_max=1000, label_fraction=0.2, imbalance_ratio=100.0)
     return config

@@ -15,11 +15,11 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = defaults.tras_protocol("cifar100", defaults.CIFAR100)
+    config = setups.tras("cifar100", defaults.CIFAR100)
     config.data.split.update(num_max=200, label_fraction=0.4, imbalance_ratio=20.0, overlap=True)
     return config

@@ -20,7 +20,7 @@ STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "
 NUMBERS = "evaluation.confusion evaluation.metrics"
 BELOW_4 = f"core data augment models losses memory methods parallel {STEP} {NUMBERS}"
 BELOW_5 = f"{BELOW_4} training evaluation checkpoint report"
-BELOW_6 = f"{BELOW_5} defaults planning experiment stages handover written trained"
+BELOW_6 = f"{BELOW_5} defaults planning experiment stages handover written trained setups"
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
@@ -29,6 +29,7 @@ FLOORS = {
     "predict": (f"{BELOW_6} main", "absl jax numpy ml_collections"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
+    "setups": ("defaults", "ml_collections"),
     "planning": (BELOW_5, f"{ARRAYS} ml_collections"),
     "experiment": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
     "stages": (f"{BELOW_5} experiment handover", f"{ARRAYS} ml_collections"),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltssl_jax import defaults, experiment, stages
+from ltssl_jax import defaults, experiment, setups, stages
 from ltssl_jax.data import opening
 from ltssl_jax.data.sources import Records, Source, load
 from ltssl_jax.training.step import many
@@ -135,7 +135,7 @@ def test_the_split_is_the_published_one(path):
     run = experiment.plan(module(path).get_config())
     if run.source.name == "digits":
         # Ours, one for all configs on digits, so that their numbers compare; no digit goes unused.
-        assert run.config.data.split.to_dict() == defaults.digits_protocol().data.split.to_dict()
+        assert run.config.data.split.to_dict() == setups.digits().data.split.to_dict()
         assert run.split.labeled_counts.sum() + run.split.unlabeled_counts.sum() == 1297
         return
     if path.stem == "own_images":

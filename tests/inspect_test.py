@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltssl_jax import defaults, inspect
+from ltssl_jax import defaults, inspect, setups
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources.base import Records
 from ltssl_jax.inspection import overview
@@ -97,7 +97,7 @@ def broken(tmp_path):
 
 
 def test_a_tree_with_broken_files(broken, tmp_path):
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.data.source = defaults.source("folder", root=str(broken))
     config.data.split = defaults.split(protocol="given")
     found = inspect.inspect(config, tmp_path / "out", few=7, cost_seconds=0, is_quiet=True)

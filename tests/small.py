@@ -9,7 +9,7 @@ import os
 
 import orbax.checkpoint as ocp
 
-from ltssl_jax import defaults
+from ltssl_jax import defaults, setups
 
 CHANGES = {
     "method.warmup_epochs": 1,
@@ -29,7 +29,7 @@ CHANGES = {
 
 def config(changes=()):
     """Returns the configuration with further changes, `{"train.steps": 6}`."""
-    made = defaults.digits_protocol()
+    made = setups.digits()
     made.method = defaults.method("tras")
     made.update_from_flattened_dict(CHANGES | dict(changes))
     return made

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltssl_jax import core, defaults, methods, stages
+from ltssl_jax import core, defaults, methods, setups, stages
 from tests.methods.golden import Golden, assert_gradients_equal
 
 BASE = dict(name="fixmatch")
@@ -103,7 +103,7 @@ def test_without_alignment_the_base_is_left_as_it_is(golden):
 
 def test_a_generation_knows_how_many_came_before_it():
     """Stages of another method are none, whatever the names."""
-    config = defaults.digits_protocol()
+    config = setups.digits()
     config.method = defaults.method("crest", num_generations=3)
     config.stages.order = ("pretrain", "first", "grow", "grow")
     config.stages.pretrain = defaults.stage(method=defaults.method("supervised"))

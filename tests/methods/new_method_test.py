@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ltssl_jax import defaults, experiment, methods
+from ltssl_jax import defaults, experiment, methods, setups
 
 SKELETON = pathlib.Path(methods.__file__).with_name("_skeleton.py")
 
@@ -22,7 +22,7 @@ def renamed_skeleton(tmp_path, monkeypatch):
 
 
 def small(method):
-    config = defaults.smoke(defaults.digits_protocol())
+    config = defaults.smoke(setups.digits())
     config.method = method
     config.model = defaults.small_cnn(4)
     return config
