@@ -129,10 +129,11 @@ def staged(config: ConfigDict, number: int) -> ConfigDict:
     Raises:
       InputError: the stage is not described, or changes something that there is not.
     """
+    known = [key for key in config.stages if key != "order"]
+    for name in config.stages.order:
+        if name not in known:
+            raise InputError.unknown("stage in stages.order:", name, known)
     name, plain = config.stages.order[number], without_stages(config).unlock()
-    if name not in config.stages:
-        known = [key for key in config.stages if key != "order"]
-        raise InputError.unknown("stage in stages.order:", name, known)
     stage = config.stages[name]
     if stage.begin not in BEGINNINGS:
         raise InputError.unknown(f"stages.{name}.begin", stage.begin, BEGINNINGS)
@@ -143,12 +144,29 @@ def staged(config: ConfigDict, number: int) -> ConfigDict:
         )
     for block, changes in stage.changes.items():
         _change(plain, f"stages.{name}.changes.{block}", block, changes)
-    if "generation" in plain.method:
+    if counting := _counting(plain.method):
         # A stage of another method, such as a pre-training, is no generation.
-        earlier = (config.stages[name].changes for name in config.stages.order[:number])
-        names = [changes.get("method", {}).get("name", config.method.name) for changes in earlier]
-        plain.method.generation = names.count(plain.method.name)
+        stages = [_method_name(config, name) for name in config.stages.order]
+        counting.generation = stages[:number].count(plain.method.name)
+        found, told = stages.count(plain.method.name), counting.num_generations
+        InputError.check(
+            found == told,
+            f"num_generations of {counting.name!r}",
+            told,
+            f"{found}, as many as there are stages of {plain.method.name!r} in stages.order",
+        )
     return plain.lock()
+
+
+def _counting(method: ConfigDict) -> ConfigDict | None:
+    """Returns the settings, of a method or of a base in it, that count generations, if any do."""
+    while method is not None and "generation" not in method:
+        method = method.get("base")
+    return method
+
+
+def _method_name(config: ConfigDict, stage: str) -> str:
+    return config.stages[stage].changes.get("method", {}).get("name", config.method.name)
 
 
 def _change(plain: ConfigDict, what: str, block: str, changes: Any) -> None:

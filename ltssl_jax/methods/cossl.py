@@ -65,6 +65,8 @@ class CoSSL:
         check_slots("cossl", self.base, "guess")
         has_work = hasattr(self.base, "refresh_every")
         check(not has_work, "method.base", self.base, "without work between steps")
+        tau = getattr(self.base, "pseudo_label_tau", 0.0)
+        check(tau == 0, "method.base.pseudo_label_tau", tau, "0: `tfe` guesses, and unadjusted")
 
     @property
     def needs(self):

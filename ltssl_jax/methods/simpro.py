@@ -47,7 +47,7 @@ class SimPro:
     threshold: float = 0.95
     prior_decay: float = 0.9
 
-    slots = ("guess", "accept")
+    slots = ("accept",)  # its guesses are the expectation: changed, they would be no SimPro
     needs = Needs(strong=2, labeled_strong=1)
 
     def __post_init__(self):

@@ -257,6 +257,8 @@ def test_predicts_by_the_head_of_the_average():
     "settings, message",
     [
         (dict(base=dict(name="tras")), "'cossl' cannot wrap TRAS"),
+        (dict(base=dict(name="simpro")), "'cossl' cannot wrap SimPro"),
+        (dict(base=dict(name="fixmatch", pseudo_label_tau=0.5)), "method.base.pseudo_label_tau is"),
         (dict(min_share=1.5), "method.min_share is 1.5"),
         (dict(weight_decay=-1.0), "method.weight_decay is -1.0"),
     ],

@@ -114,6 +114,30 @@ def test_a_generation_knows_how_many_came_before_it():
     assert [method.generation for method in made[1:]] == [0, 1, 2]
 
 
+def test_a_generation_is_counted_inside_another_method_too():
+    config = generations(2)
+    config.method = defaults.method("abc", base=dict(name="crest", num_generations=2))
+    bases = [stages.staged(config, number).method.base for number in range(2)]
+    assert [base.generation for base in bases] == [0, 1]
+
+
+def test_another_number_of_generations_than_of_stages_is_refused():
+    """Otherwise the last generation would align to a prior that is not flat enough, or fail."""
+    config = generations(3)
+    config.method = defaults.method("crest")
+    said = "num_generations of 'crest' is 6; it must be 3, as many as there are stages of 'crest'"
+    with pytest.raises(core.InputError, match=said):
+        stages.check(config)
+
+
+def generations(number):
+    config = setups.digits()
+    config.stages.order = ("base", *["grow"] * (number - 1))
+    config.stages.base = defaults.stage()
+    config.stages.grow = defaults.stage(growth=dict(rule="by_rarity", alpha=2.0))
+    return config
+
+
 @pytest.mark.parametrize(
     "field, value", [("generation", 6), ("generation", -1), ("num_generations", 0), ("window", 0)]
 )
