@@ -2,13 +2,13 @@
 
 python benchmarks/methods_digits.py --workdir runs/methods_digits --seeds 0,1,2 --write
 
-Runs each `configs/*_digits.py` once per seed, as the training command would, and prints balanced
-accuracy, mean recall of the three rarest classes, the difference to the method's base (paired by
-seed) and the processor's seconds of the whole run, compiling included (of both cores together, and
-so the same beside other work). Finished runs are kept in the work directory: the same command
-continues. `--only` names some methods, `--pool longtail` makes the pool as long-tailed as the
-labels. With `--write` the table replaces the one in the document, and every number goes to
-`results/`.
+Runs each `configs/*_digits.py` once per seed, as the training command would, and what wrappers wrap
+by itself, with equal steps; prints balanced accuracy, mean recall of the three rarest classes, the
+difference to the method's base (paired by seed) and the processor's seconds of the whole run,
+compiling included (of both cores together, and so the same beside other work). Finished runs are
+kept in the work directory: the same command continues. `--only` names some methods, `--pool
+longtail` makes the pool as long-tailed as the labels. With `--write` the table replaces the one in
+the document, and every number goes to `results/`.
 """
 
 import argparse
@@ -36,13 +36,11 @@ POOLS = {
 def main():
     """Runs what is missing, then prints, and writes if asked."""
     args = parse()
-    names = args.only or sorted(p.stem.removesuffix("_digits") for p in configs())
-    rows = {}
-    for seed in args.seeds:
-        for name in names:
-            config = configured(name, seed, args.pool)
-            directory = args.workdir / args.pool / name / str(seed)
-            rows.setdefault(name, []).append(trained(name, config, directory))
+    names = sorted(p.stem.removesuffix("_digits") for p in (ROOT / "configs").glob("*_digits.py"))
+    made = {
+        seed: {name: configured(name, seed, args.pool) for name in names} for seed in args.seeds
+    }
+    rows = run(made, args.workdir / args.pool, args.only)
     report(rows, f"digits, pool {args.pool}", f"methods_digits_{args.pool}", args)
 
 
@@ -63,11 +61,6 @@ def parser(description):
     return made
 
 
-def configs():
-    """The configuration files of all methods on digits."""
-    return (ROOT / "configs").glob("*_digits.py")
-
-
 def configured(name, seed, pool):
     """The configuration of a method, with one seed for everything."""
     path = ROOT / "configs" / f"{name}_digits.py"
@@ -80,7 +73,36 @@ def configured(name, seed, pool):
     return config
 
 
-def trained(name, config, directory):
+def run(made, workdir, only):
+    """The scores of all configurations of `made`, by seed and name, and of their bases."""
+    rows = {}
+    for seed, configs in made.items():
+        everything, bases = with_bases(configs)
+        chosen = only or everything
+        chosen = dict.fromkeys([*chosen, *(bases[name] for name in chosen if name in bases)])
+        for name in chosen:
+            scores = trained(everything[name], workdir / name.replace(", ", "_") / str(seed))
+            rows.setdefault(name, []).append(scores | {"base": bases.get(name, "")})
+    return rows
+
+
+def with_bases(configs):
+    """Adds each base by itself where it is not there, and says which is whose."""
+    everything, bases = dict(configs), {}
+    for name, config in configs.items():
+        if "base" not in config.method:
+            continue
+        alone = stages.without_stages(config).unlock()
+        alone.method = config.method.base
+        # As many steps as all stages together.
+        alone.train.steps = sum(stage.train.steps for stage in stages.check(config))
+        known = [n for n, other in everything.items() if other.to_dict() == alone.to_dict()]
+        bases[name] = known[0] if known else f"{alone.method.name}, as in {name}"
+        everything[bases[name]] = alone.lock()
+    return everything, bases
+
+
+def trained(config, directory):
     """One run's scores, from its directory if it is finished."""
     asked = config.to_json(sort_keys=True)
     if not (directory / "asked.json").exists() or (directory / "asked.json").read_text() != asked:
@@ -89,23 +111,25 @@ def trained(name, config, directory):
         directory.mkdir(parents=True)
         (directory / "asked.json").write_text(asked)
     if not (directory / "result.json").exists():
-        with processor_seconds(directory / "spent"):
+        with accounted(directory / "cost.json"):
             stages.train(config, directory, is_quiet=True)
-    result = json.loads((directory / "result.json").read_text())
-    seconds = float((directory / "spent").read_text())
-    scores = {key: result["test"][key] for key in ("balanced_accuracy", "few")}
-    return scores | {"seconds": seconds, "base": config.method.get("base", {}).get("name", "")}
+    result, cost = (
+        json.loads((directory / name).read_text()) for name in ("result.json", "cost.json")
+    )
+    return {key: result["test"][key] for key in ("balanced_accuracy", "few")} | cost
 
 
 @contextlib.contextmanager
-def processor_seconds(path):
-    """Adds what the body costs to a file, also of a run that is stopped and continued."""
-    began, before = time.process_time(), float(path.read_text()) if path.exists() else 0.0
+def accounted(path):
+    """Adds up the seconds that the body costs, also of a run that is stopped and continued."""
+    began = time.process_time()
+    before = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
     try:
         yield
     finally:
-        path.write_text(str(before + time.process_time() - began))
-        print(f"{path.parent}: {path.read_text()} s", file=sys.stderr, flush=True)
+        seconds = before + time.process_time() - began
+        path.write_text(json.dumps(dict(seconds=seconds, commit=harness.facts()["commit"])))
+        print(f"{path.parent}: {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 def table(rows):
@@ -137,15 +161,17 @@ def report(rows, title, file, args):
     print(text)
     if args.write:
         harness.store(ROOT / f"benchmarks/results/{file}.json", dict(seeds=args.seeds, rows=rows))
-        write(text, title, args.seeds)
+        commits = sorted({scores["commit"] for every in rows.values() for scores in every})
+        seeds = ", ".join(map(str, args.seeds))
+        write(text, title, f"commits {', '.join(commits)}; seeds {seeds}")
 
 
-def write(text, title, seeds):
+def write(text, title, origin):
     """Replaces what stands between this table's marks in the document."""
     facts = harness.facts()
-    note = f"{title}; {facts['machine']}, JAX {facts['jax']}, commit {facts['commit']}:"
-    command = f"`{facts['command']}`, seeds {', '.join(map(str, seeds))}."
-    block = f"<!-- {title} -->\n{text}\n\n{note} {command}\n<!-- end -->"
+    note = f"{title}, {facts['date']}; {facts['machine']}, JAX {facts['jax']}; {origin}:"
+    note += f" `{facts['command']}`."
+    block = f"<!-- {title} -->\n{text}\n\n{note}\n<!-- end -->"
     old = DOCUMENT.read_text()
     pattern = rf"<!-- {re.escape(title)} -->.*?<!-- end -->"
     if not re.search(pattern, old, re.S):
