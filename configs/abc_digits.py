@@ -4,7 +4,7 @@ python -m ltssl_jax.main --config configs/abc_digits.py --workdir runs/abc_digit
 
 Another base: `config.method = defaults.method("abc", ramp_epochs=15, base=dict(name="saw"))`.
 
-Protocol: ours (`setups.digits`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

@@ -2,7 +2,7 @@
 
 python -m ltssl_jax.main --config configs/cdmad_digits.py --workdir runs/cdmad_digits
 
-Protocol: ours (`setups.digits`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 Expect less than FixMatch: with running statistics the small network says extreme things of the
 reference, which it says of no digit. Seed 0 ends at 66.8; the same network has 95.8 with nothing
 subtracted, and 96.0 less what it says of the reference in training mode.

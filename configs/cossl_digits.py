@@ -4,7 +4,7 @@ python -m ltssl_jax.main --config configs/cossl_digits.py --workdir runs/cossl_d
 
 1,000 steps of FixMatch and 500 of CoSSL, together as many as the other methods make.
 
-Protocol: ours (`setups.digits`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

@@ -6,7 +6,7 @@ CReST without the plus: `--config.method.is_aligned=False`. Each generation trai
 500 steps, so together they make as many steps as the other methods on these digits. That is why it
 is low here: what is tested has been trained for a third of their steps.
 
-Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

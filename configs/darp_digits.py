@@ -6,7 +6,7 @@ Here the pool has about as many images of each class, unlike the labels, whose p
 the pool's unless it is told otherwise. As of any pool, `python -m ltssl_jax.inspect` estimates it;
 a uniform one: `"--config.method.pool_prior=(1.,1.,1.,1.,1.,1.,1.,1.,1.,1.)"`.
 
-Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

@@ -4,7 +4,7 @@ python -m ltssl_jax.main --config configs/daso_digits.py --workdir runs/daso_dig
 
 The pool is not distributed like the labels here, so the temperature is the authors' for that case.
 
-Protocol: ours (`setups.digits`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

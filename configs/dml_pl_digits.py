@@ -6,8 +6,7 @@ Distances are learned, half of the unlabeled images that are nearest to clusters
 take their class, the network is fine-tuned, and so on; the last round labels all that are left.
 1,500 steps together. The outline is the paper's, every detail ours; see the method's docstring.
 
-Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
-ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

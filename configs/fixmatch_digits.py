@@ -4,7 +4,7 @@ python -m ltssl_jax.main --config configs/fixmatch_digits.py --workdir runs/fixm
 
 Prior-corrected pseudo-labels: `--config.method.pseudo_label_tau=1.0`.
 
-Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

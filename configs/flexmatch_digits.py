@@ -2,7 +2,7 @@
 
 python -m ltssl_jax.main --config configs/flexmatch_digits.py --workdir runs/flexmatch_digits
 
-Protocol: ours (`setups.digits`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

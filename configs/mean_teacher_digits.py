@@ -6,8 +6,7 @@ Low here for a reason: the labels have a tail and the pool has none, and agreeme
 its rare classes to frequent ones. At seed 0 the balanced accuracy is 79.6; with a weight of 0 it is
 91.0, with one of 5 76.6, and 64.4 with `ramp_epochs=3`.
 
-Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
-ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

@@ -5,7 +5,7 @@ python -m ltssl_jax.main --config configs/mixmatch_cifar10.py --workdir runs/mix
 Protocol of the long-tailed code that has MixMatch as a base, bbuing9/DARP (64a94b4): no overlap,
 first images of each class, Adam, the weight of the pool rising over the whole run. The paper's
 tables could not be read, so no expected number is stated; CoSSL's README has 76.4 for
-MixMatch+CoSSL at these counts, with the labeled images among the unlabeled.
+MixMatch+CoSSL at these counts, without overlap, too.
 Differs from DARP in that each row has a share of its own in its mixture, and in the batch norm (see
 `methods/mixmatch.py`; theirs follows by 0.1 in effect, though 0.001 is written).
 TFDS keeps the images in an order of its own: the same counts, other images than the authors'.

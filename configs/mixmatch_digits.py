@@ -6,8 +6,7 @@ The weight rises over the whole run, as in the long-tailed codes. Low here for a
 have a tail and the pool has none, and the unlabeled term absorbs the rare classes; at seed 0 the
 mixtures with `unlabeled_weight=0` reach a balanced accuracy of 94.0.
 
-Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
-ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

@@ -5,8 +5,7 @@ python -m ltssl_jax.main --config configs/moco_digits.py --workdir runs/moco_dig
 The recipe of Yang & Xu, arXiv:2006.07529: 500 steps of pre-training without labels, then 1,000 of
 LDAM-DRW on the labeled images from that backbone. The pool is small, so the queue is, too.
 
-Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
-ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

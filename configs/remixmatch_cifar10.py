@@ -7,6 +7,7 @@ microsoft/Semi-supervised-learning, 1ef4cbe), whose settings these are: shuffled
 overlap, SGD with a cosine, the weights rising over a 64th of the run.
 Differs from them in the strong views (3 operations of their own list, the crop by 4 pixels), in the
 shares in a mixture (one for all rows there) and in the average of the guesses (exponential there).
+Running statistics move in one pass of a step there, that of the labeled rows' mixtures.
 Cost: 262,144 steps of 448 images; not yet run at full length by us.
 
 Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:

@@ -7,8 +7,7 @@ have a tail and the pool has none, and the unlabeled terms absorb the rare class
 balanced accuracy is 84.6, without aligning guesses to the labels (`alignment="none"`) 86.4, and
 with `unlabeled_weight=0` and `unmixed_weight=0` 92.0.
 
-Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
-ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

@@ -6,8 +6,8 @@ The recipe of Yang & Xu, arXiv:2006.07529: 500 steps of pre-training without lab
 LDAM-DRW on the labeled images from that backbone. Momentum contrast instead of rotation:
 `configs/moco_digits.py`.
 
-Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
-ours. Digits that are turned by half are digits again, which makes this a hard case for rotation.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
+Digits that are turned by half are digits again, which makes this a hard case for rotation.
 """
 
 from ltssl_jax import defaults, setups

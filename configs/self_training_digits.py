@@ -5,10 +5,9 @@ python -m ltssl_jax.main --config configs/self_training_digits.py --workdir runs
 The recipe of Yang & Xu, arXiv:2006.07529 (imbalanced-semi-self): cross entropy on the labeled
 images, then every image of the pool takes its most probable class, however unsure, and a network
 is trained from scratch on all labels with LDAM-DRW, whose margins and weights count the
-pseudo-labels, too.
+pseudo-labels, too. All weigh alike, as in their code; the paper weighs pseudo-labels by a factor.
 
-Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has
-ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

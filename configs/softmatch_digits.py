@@ -3,7 +3,7 @@
 python -m ltssl_jax.main --config configs/softmatch_digits.py --workdir runs/softmatch_digits
 
 Averages follow by 0.01, not 0.001: the run is that much shorter.
-Protocol: ours (`setups.digits`), so there is no published number.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

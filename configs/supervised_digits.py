@@ -5,7 +5,7 @@ python -m ltssl_jax.main --config configs/supervised_digits.py --workdir runs/su
 Logit adjustment: `--config.method.objective=logit_adjusted`; LDAM with deferred re-weighting:
 `--config.method.objective=ldam`.
 
-Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

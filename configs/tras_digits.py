@@ -2,7 +2,7 @@
 
 python -m ltssl_jax.main --config configs/tras_digits.py --workdir runs/digits
 
-Protocol: ours (`setups.digits`), so there is no published number; the README has ours.
+Protocol: ours (`setups.digits`), so there is no published number; docs/methods.md has ours.
 """
 
 from ltssl_jax import defaults, setups

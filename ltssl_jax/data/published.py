@@ -2,7 +2,7 @@
 
 `docs/protocols.md` is the same table for people. Sources are the released codes, read at these
 commits: LeeHyuck/ABC f70e926 and CDMAD 7cd732b, Stomach-ache/TRAS c62ec01, bbuing9/DARP 64a94b4,
-YUE-FAN/CoSSL 9c7b840, Gank0078/ACR 505842c, zhouzihao11/CCL 0410cb1, LeapLabTHU/SimPro aa2425d,
+YUE-FAN/CoSSL 9c7b840, Gank0078/ACR 9a8f421, zhouzihao11/CCL 0410cb1, LeapLabTHU/SimPro aa2425d,
 ytaek-oh/daso 3541a6c, microsoft/Semi-supervised-learning 1ef4cbe (USB), google-research/crest
 e270139, machengcheng2016/CPE-LTSSL dedd598; and the tables of the papers.
 """
