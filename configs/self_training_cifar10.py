@@ -8,7 +8,8 @@ that is not public, and five times the labeled images, and their network a ResNe
 batches of 256, at a learning rate of 0.1 that falls in steps, with a weight decay of 2e-4 on all
 parameters, and report the best epoch. So their errors (16.8 to 19.9 % at ratio 50) are no
 expectation for this; compare with the other methods of this protocol. A network is trained on the
-labeled images, labels the whole pool, and another one is trained from scratch on all labels.
+labeled images, labels the whole pool, and another one is trained from scratch on all labels, which
+weigh alike, as in their code; the paper weighs pseudo-labels by a factor.
 Self-supervised pre-training before it: `defaults.stage(method=defaults.method("rotation"))`, and
 `begin="backbone"` in the stage after it; see configs/rotation_digits.py.
 Cost: two trainings of 50,000 steps; not yet run by us.

@@ -20,7 +20,8 @@ Differs from the official code:
 - The prior comes from the exact counts; theirs from a shuffled pass that drops the last batch.
 - The reversed prior is by rank; theirs takes for granted that classes are sorted.
 - `tau log pi` stands for `log(pi ** tau + 1e-12)`.
-- A class that the estimate has lost is floored in its logarithm; theirs makes tau NaN, or 0.
+- A class that the estimate has lost is floored in its logarithm; theirs makes tau NaN, and the one
+  before is kept.
 - An interrupted run goes on as if it were not; theirs loses the distances of its last epoch.
 """
 

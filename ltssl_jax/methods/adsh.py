@@ -41,8 +41,8 @@ class Adsh:
     Attributes:
       threshold: of the class with the most labels, and of all in the first epoch; the base's own
         is not read.
-      base: a method that labels the pool itself. Thresholds are taken from predictions and asked of
-        guesses: they fit a base that guesses what it predicts, not SimPro or DebiasPL.
+      base: a method that labels the pool itself. Thresholds are those of the predicted classes, so
+        they do not fit DebiasPL, which names other ones.
     """
 
     threshold: float = 0.95

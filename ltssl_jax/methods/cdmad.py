@@ -13,7 +13,7 @@ Decisions where paper, code and expectation part:
 - In training it goes through batch norm as a batch of one, before all other views and in every
   step, also while nothing is subtracted yet; so it moves the running statistics. The zero padding
   of the convolutions keeps its variance from being 0.
-- Training subtracts after `debias_after` epochs, prediction always.
+- Training subtracts in the epochs after `debias_after` (from 0), prediction always.
 - FixMatch's threshold is 0 and its targets are soft: no row is rejected.
 
 Differs from the official code:

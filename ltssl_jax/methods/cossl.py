@@ -28,6 +28,7 @@ Differs from the official code:
   unlabeled images.
 - The optimizer starts afresh with this phase; theirs keeps Adam's moments, and changes the weights'
   decay to one inside Adam's gradient.
+- `optim.shrink` reaches `tfe`, too, beside its own decay; theirs has the latter alone.
 """
 
 import dataclasses

@@ -42,8 +42,9 @@ class CPE:
 
     Attributes:
       tau1, tau2, tau3: logit-adjustment strengths of the experts' labeled losses.
-      cut1: classes that only the first branch learns from the pool, the most frequent ones.
-      cut2: classes that the third branch does not.
+      cut1: how many classes, the most frequent ones, only the first branch learns from the pool;
+        35 on CIFAR-100.
+      cut2: how many the third branch does not learn; 70 on CIFAR-100.
       threshold: confidence from which a pseudo-label counts.
       unlabeled_weight: weight of each expert's consistency.
     """

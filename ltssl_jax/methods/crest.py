@@ -11,11 +11,12 @@ guesses on the pool are scaled from what the network says on average to the prio
 which is flattened more from generation to generation.
 
 Decisions where paper, code and expectation part:
-- The average is taken over guesses before they are scaled, and enters after the step. (A port
-  updates first, and follows the scaled ones.)
+- The average is taken over guesses before they are scaled, and enters after the step. (Ports
+  update first.)
 - All of the long-tailed set is the pool of every generation, labeled images included; labels are
   chosen anew from all its images without true label.
-- The options of the code are those of its `run.sh`; by default it aligns nothing.
+- The defaults are the options of `run.sh`; those of the code itself align nothing, and have 15
+  generations.
 
 Differs from the official code:
 - The prior is that of the true labels; theirs is that of the long-tailed set before labels are

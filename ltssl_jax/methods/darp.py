@@ -15,8 +15,7 @@ out labels, ten a class, which the rarest classes often do not have.
 Decisions where paper, code and expectation part:
 - Label and confidence both come from the changed guess. (A port takes the confidence of the
   unchanged one, and learns uniform rows as class 0 until its first solution.)
-- The target is prior times size of the pool, also where labeled images are in the pool; the paper
-  adds their counts.
+- The target is prior times size of the pool, also where labeled images are in the pool.
 - Of a base that sharpens or aligns what it accepts, without a slot there (MixMatch, ReMixMatch),
   the finished targets are stored and refined.
 - The code's default is not to refine at all, `--warm 500` of 500 epochs; its commands say 200, and

@@ -11,9 +11,10 @@ Decisions where paper, code and expectation part:
 - The average is that of plain probabilities; the paper's algorithm takes the debiased ones, which
   its authors call a misprint. All rows count, confident or not; labeled ones do not.
 - Pseudo-labels are debiased by the average before this step, the margin is by that after it.
-- `tau` is 0.4 in all released commands, where the option's default is 1. Threshold and weight are
-  those of FixMatch on small images; the authors' commands, all for ImageNet, have 0.7 or 0.8 and
-  10. They released no code for long-tailed data.
+- `tau` is 0.4 in all released commands, where the option's default is 1. `momentum` is the option's
+  default and that of one command; the four others have 0.99. Threshold and weight are those of
+  FixMatch on small images; the authors' commands, all for ImageNet, have 0.7 or 0.8 and 10. They
+  released no code for long-tailed data.
 
 Differs from the official code:
 - Their commands add two weak and two strong views and a contrast between clusters of classes, and
@@ -21,6 +22,7 @@ Differs from the official code:
 - The average is one of all devices, and is saved; theirs is one per GPU, and starts anew when a run
   is continued.
 - A class that is never guessed keeps a finite logarithm.
+- Theirs tests the network itself, not its average.
 """
 
 import dataclasses

@@ -12,13 +12,15 @@ the weak ones: both averages are divided by the histograms of their answers and 
 Decisions where paper and code part:
 - The averages follow before the mask is made, and follow all rows, not those of the mask.
 - The fairness is `+ sum r log q`, a negative cross entropy that is added, as in paper and code.
-- Paper and code sum over the batch and over the accepted rows; normalized it is the same.
+- The paper divides sums over accepted rows by the size of the batch, the code by their number;
+  normalized it is the same.
 - `fairness_weight` is that of TorchSSL's settings, which the paper's numbers are from; USB: 0.001.
 - `max_threshold` caps what is remembered, as USB does at 0.95 for SVHN alone.
 
 Differs from the official code:
 - The fairness is that of the batch over all devices; theirs is the mean over their shares.
 - Without any accepted row it is 0, as in USB; in TorchSSL it is NaN.
+- For SVHN TorchSSL keeps thresholds within 0.9 and 0.95, and begins with 2,049 steps on labels.
 - USB's other choice of the confidence, the 80 % quantile, is left out: no setting uses it.
 """
 

@@ -16,16 +16,16 @@ Decisions where paper, code and expectation part:
   them (`overlap`).
 - The ramp is the paper's sigmoid of 40,000 steps, 80 epochs of 500; it is constant in an epoch. The
   authors' PyTorch code takes 5 epochs of its own.
-- The share of a step in the average is `ema`'s; `ema.warmup` is the one of the PyTorch code, but
-  for its first two steps.
+- The share of a step in the average is `ema`'s; `ema.warmup` is the one of the PyTorch code, one
+  step behind: 0, 1/2, 2/3 where theirs is 1/2, 2/3, 3/4.
 
 Differs from the official code:
 - The teacher begins as the network, as in the authors' TensorFlow code; in PyTorch they are drawn
   one by one.
 - The running statistics of the tested average are averages of the network's (or copies, by
   `ema.statistics`); theirs are moved by the teacher's own passes.
-- No second head for the consistency and no divergence in place of the squares, which they use on
-  ImageNet; no noise on inputs beyond the views.
+- No second head for the consistency, which their PyTorch experiments have; no divergence in place
+  of the squares, which is for ImageNet; no noise on inputs beyond the views.
 """
 
 import dataclasses

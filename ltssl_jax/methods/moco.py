@@ -9,14 +9,14 @@ golden test.
 Two views of an image are to be told as one among a queue of keys of earlier images, which a slowly
 moving copy of the network makes: the EMA of the run, so `ema.decay` is the momentum (0.999). A
 later stage takes the backbone (`defaults.stage(begin="backbone")`); the head `base`, which tables
-evaluate, stays untrained here. The queue fills `queue_size * size * 4` bytes: 32 MiB by default.
+evaluate, stays untrained here. The projection's hidden layer is as wide as the features, as theirs
+is. The queue fills `queue_size * size * 4` bytes: 32 MiB by default.
 
 Differs from the official code:
 - Images are those of the pool, which may hold the labeled ones (`data.split.overlap`); theirs are
   the labeled set alone.
 - Keys of one batch are not shuffled over devices: batch statistics are those of the whole batch. So
   not with `parallel.per_device_statistics`, whose statistics would tell which key belongs where.
-- The projection's hidden layer is as wide as the features of any backbone, as theirs is.
 """
 
 import dataclasses

@@ -10,16 +10,18 @@ often each class was guessed in the pool so far. The weights are inverse effecti
 samples, smoother than inverse counts, whose parameter adapts to the size of the set.
 
 Decisions where paper, code and expectation part:
-- `beta` is (N - 1) / N of N images per class on average; the released command for CIFAR-10 gives
-  0.99 instead, which for 4,500 to 45 images spans weights of 0.76 to 2.1, not of 0.15 to 3.8.
+- `beta` is (N - 1) / N of N images per class on average; the released command for FixMatch on
+  CIFAR-10 gives 0.99 instead, which for 4,500 to 45 images spans weights of 0.76 to 2.1, not of
+  0.15 to 3.8.
 - The STL-10 script lets the weights act on the pseudo-labels and their confidence, too, and after
-  that on the loss; neither paper nor the other scripts do (`is_label_weighted`).
+  that on the loss (`is_label_weighted`); the other scripts do not.
 - Guesses are those of training, weak views in training mode; no pass over the pool is made.
 - Unlabeled weights are 1 in the first epoch, renewed after each, and not averaged over epochs.
 
 Differs from the official code:
 - Images of the pool not seen yet are not counted. Theirs count as class 0, the most frequent one:
   on STL-10 that adds 75,000 images to it after the first epoch.
+- On STL-10 their pool holds four copies of each labeled image.
 - Only the most probable class of each image is remembered, which is all that theirs uses.
 """
 

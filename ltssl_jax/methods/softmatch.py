@@ -26,7 +26,7 @@ Decisions where paper and code part:
 
 Differs from the official code:
 - The average guess starts uniform, as in TorchSSL; in USB it starts as that of the first batch.
-- Both its sides are raised by 1e-6 in the ratio, as in USB, not in TorchSSL.
+- Both sides of the ratio that aligns are raised by 1e-6, as in USB, not in TorchSSL.
 - Statistics by class are left out: with them USB does not start.
 """
 

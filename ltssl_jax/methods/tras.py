@@ -17,6 +17,7 @@ Decisions where paper, code and expectation part:
 Differs from the official code:
 - The prior comes from the exact counts of the split; theirs counts one shuffled pass of a loader
   that drops the last batch, so it varies with the seed and breaks if a class is never seen.
+- `log pi` stands for `log(pi + 1e-12)`.
 - Their loaders start anew, reshuffled, every 500 steps; our streams of indices run on.
 - Their rotation classifier, which nothing uses, is left out, and so are two batch norms whose
   result their network drops (see `models.wide_resnet`).
