@@ -30,7 +30,7 @@ class Needs(NamedTuple):
       labeled_strong: strong views per labeled image.
       contrastive: views of the recipe of contrastive learning, of labeled and unlabeled images.
       balanced: a second stream of labeled images, drawn class by class.
-      branches: copies of the backbone's last batch norm, each giving features of its own.
+      branches: further batch norms after the backbone's last, each giving features of its own.
       pool: `refresh` receives the network's answers to the whole pool.
       total_steps: what it does in a step depends on how many the run has.
     """

@@ -5,11 +5,12 @@ import inspect
 import jax.numpy as jnp
 
 from ltssl_jax.core import Head, InputError
+from ltssl_jax.models.cifar_resnet import CifarResNet
 from ltssl_jax.models.network import Network
 from ltssl_jax.models.small_cnn import SmallCNN
 from ltssl_jax.models.wide_resnet import WideResNet
 
-BACKBONES = {"wide_resnet": WideResNet, "small_cnn": SmallCNN}
+BACKBONES = {"wide_resnet": WideResNet, "cifar_resnet": CifarResNet, "small_cnn": SmallCNN}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -27,10 +28,10 @@ def make(
     """Builds a network by name.
 
     Args:
-      name: `"wide_resnet"` or `"small_cnn"`.
+      name: `"wide_resnet"`, `"cifar_resnet"` or `"small_cnn"`.
       num_classes: K.
       heads: what the method needs on top of the features.
-      branches: copies of the last batch norm, for methods that need several.
+      branches: batch norms side by side after the last one, for methods that need several.
       is_frozen: the backbone keeps to its running statistics in training, too.
       axis_name: device axis over which batch statistics are taken; None keeps them per device.
       dtype: `"float32"` or `"bfloat16"` computation; parameters and statistics are float32.
