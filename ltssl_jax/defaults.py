@@ -155,6 +155,11 @@ def wide_resnet(depth: int, width: int) -> dict[str, Any]:
     )
 
 
+def cifar_resnet(depth: int) -> dict[str, Any]:
+    """Returns a ResNet for 32 x 32 pixels with the batch-norm momentum of PyTorch."""
+    return dict(name="cifar_resnet", depth=depth, momentum=0.1, dtype="float32")
+
+
 def small_cnn(width: int) -> dict[str, Any]:
     """Returns the network for tiny images."""
     return dict(name="small_cnn", width=width, momentum=0.1, dtype="float32")

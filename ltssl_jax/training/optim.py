@@ -24,7 +24,7 @@ RECIPES = {
     "O4": dict(name="sgd", learning_rate=0.03, schedule="cosine_7_16", weight_decay=5e-4),
 }
 NAMES = ("adam", "sgd")
-SCHEDULES = ("constant", "cosine_7_16")
+SCHEDULES = ("constant", "cosine_7_16", "ldam")
 
 
 class Optimizer(NamedTuple):
@@ -84,7 +84,8 @@ def make(
       total_steps: length of the run, for schedules.
       name: `"adam"` (PyTorch's defaults) or `"sgd"` (Nesterov).
       learning_rate: at step 0.
-      schedule: `"constant"` or `"cosine_7_16"`: `lr * cos(7 pi t / (16 T))`, never below 0.
+      schedule: `"constant"`, `"cosine_7_16"`: `lr * cos(7 pi t / (16 T))`, never below 0, or
+        `"ldam"`, see there.
       weight_decay: added to the gradient of SGD, except for biases and batch norm.
       momentum: of SGD.
       shrink: see `Optimizer`.
@@ -96,8 +97,8 @@ def make(
     """
     _check(name, learning_rate, schedule, weight_decay, momentum, shrink)
     rate = optax.constant_schedule(learning_rate)
-    if schedule == "cosine_7_16":
-        rate = cosine_7_16(learning_rate, total_steps)
+    if schedule != "constant":
+        rate = dict(cosine_7_16=cosine_7_16, ldam=ldam)[schedule](learning_rate, total_steps)
     if name == "adam":
         tx = optax.chain(scale_by_awakening_adam(), optax.scale_by_learning_rate(rate))
     else:
@@ -134,6 +135,21 @@ def cosine_7_16(learning_rate: float, total_steps: int) -> Callable[[Array], Arr
     def schedule(step):
         angle = 7.0 * math.pi * jnp.asarray(step, jnp.float32) / (16.0 * total_steps)
         return learning_rate * jnp.maximum(jnp.cos(angle), 0.0)
+
+    return schedule
+
+
+def ldam(learning_rate: float, total_steps: int) -> Callable[[Array], Array]:
+    """LDAM's schedule: up over a 40th of the run, a 100th from 4/5 of it, of that from 9/10.
+
+    Source: arXiv:1906.07413, whose 200 epochs have a linear warm-up of 5 and steps at 160 and 180.
+    """
+
+    def schedule(step):
+        done = jnp.asarray(step, jnp.float32) / total_steps
+        warm = jnp.minimum(40.0 * (done + 1.0 / total_steps), 1.0)
+        fallen = jnp.where(done < 0.8, 1.0, jnp.where(done < 0.9, 0.01, 0.0001))
+        return learning_rate * warm * fallen
 
     return schedule
 

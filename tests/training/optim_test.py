@@ -125,6 +125,13 @@ def test_cosine_is_never_negative():
     np.testing.assert_array_equal(rates[8:24], 0)
 
 
+def test_ldams_schedule_rises_for_five_of_200_epochs_and_falls_at_160_and_180():
+    optimizer = optim.make(name="sgd", learning_rate=2.0, schedule="ldam", total_steps=2000)
+    by_step = {0: 0.02, 24: 0.5, 49: 1, 1599: 1, 1600: 0.01, 1799: 0.01, 1800: 1e-4, 1999: 1e-4}
+    found = optimizer.learning_rate(jnp.array(list(by_step)))
+    np.testing.assert_allclose(found, 2.0 * np.array(list(by_step.values())), rtol=1e-5)
+
+
 def test_shrink_over_an_epoch_of_the_adam_line():
     optimizer = optim.make(**optim.RECIPES["O1"], total_steps=500)
     params = {"kernel": jnp.ones(())}
