@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ltssl_jax import defaults, experiment, parallel, setups
+from ltssl_jax import experiment, parallel, setups
 
 parallel.choose_convolutions(
     os.environ, importlib.metadata.version("jaxlib")
@@ -48,8 +48,8 @@ def cifar_like(*, num_classes: int = 100, per_class: int = 500, size: int = 32) 
             path, train_images=images, train_labels=labels, test_images=images[:num_classes],
             test_labels=labels[:num_classes],
         )  # fmt: skip
-    config = setups.tras("", defaults.CIFAR100)
-    config.data.source.update(kind="arrays", root=os.fspath(path))
+    config = setups.tras("cifar100")
+    config.data.source.update(kind="arrays", name="", root=os.fspath(path))
     config.data.split.update(
         num_max=per_class // 5, unlabeled_num_max=per_class // 2, imbalance_ratio=10.0
     )

@@ -18,7 +18,6 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.tras("cifar10", defaults.CIFAR10)
-    config.data.split.update(num_max=1000, label_fraction=0.2, imbalance_ratio=100.0)
+    config = setups.tras("cifar10", num_max=1000, label_fraction=0.2, imbalance_ratio=100.0)
     config.method = defaults.method("abc")
     return config

@@ -21,6 +21,6 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.acr(num_max=500, unlabeled_num_max=4000)
+    config = setups.acr("cifar10", num_max=500, unlabeled_num_max=4000, imbalance_ratio=100.0)
     config.method = defaults.method("ccl", beta=0.9, warmup_epochs=20)
     return config

@@ -7,8 +7,8 @@ YUE-FAN/CoSSL at 9c7b840, whose settings are those of `run_cifar10.sh`; FixMatch
 the tables of CDMAD's line. The labeled images are among the unlabeled ones.
 401 epochs are learned by FixMatch's own guesses as in theirs, the last 10 of them beside the head's
 warm-up, and 100 by those of the head. Differs: the weak view of the first phase shares a pass with
-the others; weights of the second phase shrink as in the first, where theirs decay inside Adam; and
-see `methods/cossl.py`. Their batch norm follows by 0.1 in effect, though 0.001 is written.
+the others; nothing decays in the second but the new head, where theirs also adds 4e-5 of the
+network's weights to Adam's gradient; and see `methods/cossl.py`.
 TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,500 steps; not yet run at full length by us.
 
@@ -21,17 +21,22 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.tras("cifar10", defaults.CIFAR10)
-    config.data.split.update(
-        num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0, overlap=True, shuffle=True
+    config = setups.darp(
+        "cifar10",
+        num_max=1500,
+        unlabeled_num_max=3000,
+        imbalance_ratio=100.0,
+        overlap=True,
+        shuffle=True,
     )
-    config.model.update(momentum=0.1, activate_entry=True)
     config.method = defaults.method("cossl")
     config.stages.order = ("represent", "cossl")
     config.stages.represent = defaults.stage(
         method=defaults.method("fixmatch", num_strong=2), train=dict(steps=195_500)
     )
     config.stages.cossl = defaults.stage(
-        begin="network", optim=dict(shrink_statistics=False), train=dict(steps=55_000)
+        begin="network",
+        optim=dict(shrink=0.0, shrink_statistics=False),
+        train=dict(steps=55_000),
     )
     return config

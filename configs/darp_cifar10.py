@@ -20,10 +20,8 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.tras("cifar10", defaults.CIFAR10)
-    config.data.split.update(
-        num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0, overlap=True
+    config = setups.darp(
+        "cifar10", num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0, overlap=True
     )
-    config.model.update(momentum=0.1, activate_entry=True)
     config.method = defaults.method("darp")
     return config

@@ -19,6 +19,6 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.usb(num_max=500, unlabeled_num_max=4000)
+    config = setups.usb("cifar10", num_max=500, unlabeled_num_max=4000, imbalance_ratio=100.0)
     config.method = defaults.method("freematch")
     return config

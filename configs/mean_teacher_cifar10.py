@@ -3,7 +3,7 @@
 python -m ltssl_jax.main --config configs/mean_teacher_cifar10.py --workdir runs/mean_teacher/0
 
 The authors trained on balanced classes only (arXiv:1703.01780), and no long-tailed number is known
-to us: split and views are those of `fixmatch_cifar10.py`, with which it compares. Network and
+to us: split and weak views are those of `fixmatch_cifar10.py`, with which it compares. Network and
 optimizer are those in which it is usually tabled, google-research/mixmatch (WRN-28-2, Adam, shrink
 0.02 of the learning rate; 0.2 on CIFAR-10 there, of the kernels alone), for 250,000 steps.
 Cost: 250,000 steps of 192 images; not yet run at full length by us.

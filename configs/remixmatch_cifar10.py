@@ -19,7 +19,7 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.usb(num_max=1500, unlabeled_num_max=3000)
+    config = setups.usb("cifar10", num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0)
     config.method = defaults.method("remixmatch", ramp_steps=4096)
     config.train.mu = 1
     return config

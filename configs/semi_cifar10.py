@@ -19,6 +19,6 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.acr(num_max=1500, unlabeled_num_max=3000)
+    config = setups.acr("cifar10", num_max=1500, unlabeled_num_max=3000, imbalance_ratio=100.0)
     config.method = defaults.method("semi")
     return config

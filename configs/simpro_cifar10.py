@@ -20,8 +20,9 @@ from ltssl_jax import defaults, setups
 
 def get_config():
     """Returns the configuration."""
-    config = setups.acr(num_max=500, unlabeled_num_max=4000)
-    config.data.split.overlap = False
+    config = setups.acr(
+        "cifar10", num_max=500, unlabeled_num_max=4000, imbalance_ratio=100.0, overlap=False
+    )
     config.method = defaults.method("simpro")
     config.optim = defaults.optim("O2", learning_rate=0.17)
     config.train.update(mu=8, steps=43_000)

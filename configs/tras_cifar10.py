@@ -12,11 +12,10 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults, setups
+from ltssl_jax import setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = setups.tras("cifar10", defaults.CIFAR10)
-    config.data.split.update(num_max=1000, label_fraction=0.2, imbalance_ratio=100.0)
+    config = setups.tras("cifar10", num_max=1000, label_fraction=0.2, imbalance_ratio=100.0)
     return config

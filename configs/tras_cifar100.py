@@ -15,11 +15,12 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults, setups
+from ltssl_jax import setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = setups.tras("cifar100", defaults.CIFAR100)
-    config.data.split.update(num_max=200, label_fraction=0.4, imbalance_ratio=20.0, overlap=True)
+    config = setups.tras(
+        "cifar100", num_max=200, label_fraction=0.4, imbalance_ratio=20.0, overlap=True
+    )
     return config

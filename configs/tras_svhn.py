@@ -17,13 +17,12 @@ Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
 `--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
-from ltssl_jax import defaults, setups
+from ltssl_jax import setups
 
 
 def get_config():
     """Returns the configuration."""
-    config = setups.tras("svhn_cropped", defaults.SVHN)
-    config.data.split.update(num_max=1000, imbalance_ratio=100.0)
+    config = setups.tras("svhn_cropped", num_max=1000, imbalance_ratio=100.0)
     # 4000 at ratio 100, except that class 0 has only 3,948 images left.
     config.data.split.unlabeled_counts = (3948, 2397, 1437, 861, 516, 309, 185, 111, 66, 40)
     return config

@@ -3,73 +3,98 @@
 A published one is that of a line of papers; what it takes from where is said in each.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from ltssl_jax import defaults
 
+STATISTICS = dict(cifar10=defaults.CIFAR10, cifar100=defaults.CIFAR100, svhn_cropped=defaults.SVHN)
 
-def tras(dataset: str, statistics: dict[str, tuple[float, ...]]) -> ConfigDict:
+
+def tras(dataset: str, **split: Any) -> ConfigDict:
     """Returns what the TRAS and ABC papers share over data sets: network, views, 500 x 500 steps.
 
     Source: Stomach-ache/TRAS at c62ec01 (`train.py`, `run.sh`), LeeHyuck/ABC.
     """
-    config = defaults.base()
-    config.data.source = defaults.source("tfds", name=dataset)
+    config = _published(dataset, split)
     config.data.drop_last = True  # their loaders do
-    config.augment = dict(recipe="tras", **statistics)
-    config.model = defaults.wide_resnet(28, 2)
+    config.augment = dict(recipe="tras", **STATISTICS[dataset])
     config.method = defaults.method("tras")
     config.optim = defaults.optim("O1")
-    config.train.update(
-        batch_size=64, mu=1, steps=250_000, steps_per_epoch=500, checkpoint_every=2500
-    )
     return config
 
 
-def acr(*, num_max: int, unlabeled_num_max: int) -> ConfigDict:
-    """Returns the long-tailed CIFAR-10 of ACR and of what is built on it, at imbalance ratio 100.
+def darp(dataset: str, **split: Any) -> ConfigDict:
+    """Returns the same with the network of DARP, CoSSL, SAW and CDMAD, in which nothing is idle.
+
+    Their batch norm follows by 0.1 in effect, though 0.001 is written, and the network has the
+    textbook pre-activation. Source: bbuing9/DARP at 64a94b4, `models/wrn.py`.
+    """
+    config = tras(dataset, **split)
+    config.model.update(momentum=0.1, activate_entry=True)
+    return config
+
+
+def acr(dataset: str, **split: Any) -> ConfigDict:
+    """Returns the protocol of ACR and of what is built on it; the pool holds the labeled images.
 
     Source: Gank0078/ACR at 9a8f421, `train.py`.
     """
-    config = defaults.base()
-    config.data.source = defaults.source("tfds", name="cifar10")
+    config = _published(dataset, dict(overlap=True) | split)
     config.data.drop_last = True  # their loaders do
-    config.data.split.update(
-        num_max=num_max, unlabeled_num_max=unlabeled_num_max, imbalance_ratio=100.0, overlap=True
-    )
-    config.augment = dict(recipe="fixmatch", **defaults.CIFAR10)
-    config.model = defaults.wide_resnet(28, 2)
+    config.augment = dict(recipe="fixmatch", **STATISTICS[dataset])
     config.optim = defaults.optim("O2")
     config.ema.statistics = "copy"
-    config.train.update(
-        batch_size=64, mu=1, steps=250_000, steps_per_epoch=500, checkpoint_every=2500
-    )
     return config
 
 
-def usb(*, num_max: int, unlabeled_num_max: int) -> ConfigDict:
-    """Returns the long-tailed CIFAR-10 of USB and of what is built on it, at imbalance ratio 100.
+def daso(dataset: str, **split: Any) -> ConfigDict:
+    """Returns the protocol of DASO and of the baselines in its tables: a tenth is held out.
+
+    Source: ytaek-oh/daso at 3541a6c, `lib/config/defaults.py` and `configs`.
+    """
+    held_out = dict(cifar10=500, cifar100=50)[dataset]
+    config = _published(dataset, dict(validation_per_class=held_out, shuffle=True) | split)
+    config.augment = dict(recipe="fixmatch", **STATISTICS[dataset])
+    config.model.update(momentum=0.1, activate_entry=True)
+    config.optim = defaults.optim("O3")
+    config.ema.warmup = True
+    config.train.mu = 2
+    return config
+
+
+def usb(dataset: str, **split: Any) -> ConfigDict:
+    """Returns the long-tailed protocol of USB and of what is built on it.
 
     Source: microsoft/Semi-supervised-learning at 1ef4cbe, `config/classic_cv_imb`.
     """
-    config = defaults.base()
-    config.data.source = defaults.source("tfds", name="cifar10")
-    config.data.split.update(
-        num_max=num_max, unlabeled_num_max=unlabeled_num_max, imbalance_ratio=100.0, shuffle=True
-    )
-    # Their channel statistics are those of ImageNet.
-    config.augment = dict(recipe="fixmatch", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    config.model = defaults.wide_resnet(28, 2)
+    config = _published(dataset, dict(shuffle=True) | split)
+    statistics = STATISTICS[dataset]
+    if dataset == "cifar10":  # theirs are those of ImageNet
+        statistics = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    config.augment = dict(recipe="fixmatch", **statistics)
     config.optim = defaults.optim("O4")
-    config.ema.update(statistics="copy")
+    config.ema.statistics = "copy"
     config.train.update(
-        batch_size=64,
         mu=2,
         steps=2**18,
         steps_per_epoch=1024,
         log_every=256,
         evaluate_every=1024,
         checkpoint_every=4096,
+    )
+    return config
+
+
+def _published(dataset: str, split: dict[str, Any]) -> ConfigDict:
+    """What most papers share: WRN-28-2, 500 epochs of 500 steps, batches of 64."""
+    config = defaults.base()
+    config.data.source = defaults.source("tfds", name=dataset)
+    config.data.split.update(split)
+    config.model = defaults.wide_resnet(28, 2)
+    config.train.update(
+        batch_size=64, mu=1, steps=250_000, steps_per_epoch=500, checkpoint_every=2500
     )
     return config
 

@@ -26,9 +26,9 @@ Differs from the official code:
   would run into it, and the features with it.
 - Partners are strong views of this step's pool; theirs come from a further stream of labeled and
   unlabeled images.
-- The optimizer starts afresh with this phase; theirs keeps Adam's moments, and changes the weights'
-  decay to one inside Adam's gradient.
-- `optim.shrink` reaches `tfe`, too, beside its own decay; theirs has the latter alone.
+- The optimizer starts afresh with this phase; theirs keeps Adam's moments.
+- Their weights no longer shrink in this phase; 4e-5 of the network's is in Adam's gradient instead.
+  `optim.shrink` would reach `tfe`, too, beside its own decay: set it to 0 for this phase.
 """
 
 import dataclasses
