@@ -87,6 +87,30 @@ def usb(dataset: str, **split: Any) -> ConfigDict:
     return config
 
 
+def ldam(dataset: str, *, steps_per_epoch: int, **split: Any) -> ConfigDict:
+    """Returns LDAM's protocol: ResNet-32 and 200 epochs of the labeled images, without a pool.
+
+    Source: arXiv:1906.07413, as YyzHarry/imbalanced-semi-self has it at b91ad29, `train.py`.
+    """
+    nothing = (0,) * dict(cifar10=10, cifar100=100)[dataset]
+    pool = dict(unlabeled_counts=nothing, overlap=True)  # a pool there must be, if of the same
+    config = _published(dataset, dict(shuffle=True) | pool | split)
+    mean = defaults.CIFAR10["mean"]  # whatever the data set
+    config.augment = dict(recipe="tras", mean=mean, std=(0.2023, 0.1994, 0.2010))
+    config.model = defaults.cifar_resnet(32)
+    config.optim = defaults.optim("O2", learning_rate=0.1, schedule="ldam", weight_decay=2e-4)
+    config.ema.decay = 0.0  # evaluated is the network itself
+    config.train.update(
+        batch_size=128,
+        steps=200 * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        log_every=steps_per_epoch,
+        evaluate_every=steps_per_epoch,
+        checkpoint_every=20 * steps_per_epoch,
+    )
+    return config
+
+
 def _published(dataset: str, split: dict[str, Any]) -> ConfigDict:
     """What most papers share: WRN-28-2, 500 epochs of 500 steps, batches of 64."""
     config = defaults.base()

@@ -1,5 +1,6 @@
 """Every file of `configs/`: what it says, the split it asks for, two steps of it on fake data."""
 
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ltssl_jax import defaults, experiment, setups, stages
+from ltssl_jax import defaults, experiment, planning, setups, stages
 from ltssl_jax.data import opening
 from ltssl_jax.data.sources import Records, Source, load
 from ltssl_jax.training.step import many
@@ -34,6 +35,8 @@ C10_500_4000 = [4500, 2696, 1616, 968, 580, 347, 208, 124, 74, 45]  # overlap: s
 C10_1500_3000 = [4500, 2697, 1617, 969, 580, 348, 208, 124, 75, 45]
 C10_TENTH = [500, 300, 180, 108, 65, 39, 24, 14, 9, 5]
 C10_WHOLE = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+C100_150, C100_300 = [150, 15, 5835], [300, 30, 11720]  # ratio 10
+C100_50_400 = [450, 45, 1911 + 15651]
 PUBLISHED = {
     "tras_cifar10": (C10_1000, C10_4000, True),
     "tras_svhn": (C10_1000, [3948, *C10_4000[1:]], True),
@@ -62,6 +65,25 @@ PUBLISHED = {
     "simpro_cifar10": (C10_500, C10_4000, True),
     "softmatch_cifar10": (C10_500, C10_4000, False),
     "uda_cifar10": (C10_500, C10_4000, False),
+    "rotation_cifar10": (C10_WHOLE, C10_WHOLE, False),  # overlap with an empty pool
+    "supervised_cifar10": (C10_500, C10_4000, False),
+    "abc_cifar100": ([200, 10, 6333], [200 + 300, 10 + 15, 6333 + 9527], True),
+    "acr_cifar100": ([50, 5, 1911], C100_50_400, True),
+    "adsh_cifar100": (C100_150, C100_300, False),
+    "ccl_cifar100": ([50, 5, 1911], C100_50_400, True),
+    "cdmad_cifar100": ([150, 7, 4741], [150 + 300, 7 + 15, 4741 + 9527], False),
+    "cossl_cifar100": ([150, 7, 4741], [150 + 300, 7 + 15, 4741 + 9527], False),
+    "cpe_cifar100": (C100_150, C100_300, False),
+    "darp_cifar100": ([300, 15, 9527], [150, 7, 4741], True),
+    "daso_cifar100": (C100_150, C100_300, False),
+    "fixmatch_cifar100": (C100_150, C100_300, False),
+    "mixmatch_cifar100": ([300, 15, 9527], [150, 7, 4741], True),
+    "remixmatch_cifar100": (C100_150, C100_300, False),
+    "rotation_cifar100": ([500, 5, 10847], [500, 5, 10847], False),
+    "saw_cifar100": ([150, 1, 3218], [150 + 300, 1 + 3, 3218 + 6486], True),
+    "semi_cifar100": (C100_150, [150 + 300, 15 + 30, 5835 + 11720], True),
+    "simpro_cifar100": ([50, 2, 1545], [400, 20, 12719], True),
+    "supervised_cifar100": (C100_150, C100_300, False),
 }
 
 
@@ -102,6 +124,19 @@ def weights(model, image_shape):
 def distinct_stages(config):
     """The configuration of every stage; one that is repeated differs in numbers alone."""
     return dict(zip(config.stages.order or [""], stages.check(config), strict=True)).values()
+
+
+def said(stage):
+    """What is said of a method in words, which decide what a step consists of; no numbers."""
+    return [x for x in jax.tree.leaves(stage.method.to_dict()) if isinstance(x, str | bool)]
+
+
+def is_traced_elsewhere(path, stage):
+    """Does the file of this method for CIFAR-10 have a stage that differs in numbers alone?"""
+    other = path.with_stem(re.sub("digits|cifar100", "cifar10", path.stem))
+    if other == path or other not in CONFIGS:
+        return False
+    return said(stage) in map(said, distinct_stages(module(other).get_config()))
 
 
 @pytest.fixture(autouse=True)
@@ -155,13 +190,16 @@ def test_the_split_is_the_published_one(path):
 
 def test_a_step_of_every_stage_can_be_traced(path):
     """Shapes and types of everything in a step fit; compiling it is what takes long."""
+    state = None
     for stage in distinct_stages(defaults.smoke(module(path).get_config())):
-        run = experiment.plan(stage)
+        start = planning.Start(weights=state) if stage.optim.is_frozen else None
+        run = experiment.plan(stage, start=start)
         batches = experiment.training_feed(run, 0)
         batch = next(experiment.stacks(run, batches, 0, 1))
-        state = jax.eval_shape(lambda run=run: experiment.initial_state(run))
-        if path.with_stem(path.stem.replace("digits", "cifar10")) in set(CONFIGS) - {path}:
-            # The method is traced with the other file; left are the views it gets of digits.
+        fresh = dataclasses.replace(run, start=planning.Start())  # weights of shapes alone are none
+        state = jax.eval_shape(lambda fresh=fresh: experiment.initial_state(fresh))
+        if is_traced_elsewhere(path, stage):
+            # The method is traced with the other file; left are the views it gets here.
             shard = jax.tree.map(lambda x: x[0, 0], batch)
             jax.eval_shape(run.views, shard, batches.resident, jax.random.key(0), 0)
             continue

@@ -1,0 +1,24 @@
+"""MixMatch, CIFAR-100-LT, N1 = 300, M1 = 150, imbalance ratio 20, WRN-28-2. 2026-11-22.
+
+python -m ltssl_jax.main --config configs/mixmatch_cifar100.py --workdir runs/mixmatch_cifar100/0
+
+Protocol of the long-tailed code that has MixMatch as a base, bbuing9/DARP (64a94b4, the command for
+CIFAR-100 of `run.sh`): no overlap, first images of each class, Adam, the weight of the pool rising
+over the whole run. The paper's tables could not be read, so no expected number is stated.
+Differs from DARP in that each row has a share of its own in its mixture, and in the batch norm (see
+`methods/mixmatch.py`; theirs follows by 0.1 in effect, though 0.001 is written).
+TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
+Cost: 250,000 steps of 320 images; not yet run at full length by us.
+
+Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
+`--config.data.source.kind=folder --config.data.source.root=DIR`.
+"""
+
+from ltssl_jax import defaults, setups
+
+
+def get_config():
+    """Returns the configuration."""
+    config = setups.darp("cifar100", num_max=300, unlabeled_num_max=150, imbalance_ratio=20.0)
+    config.method = defaults.method("mixmatch", ramp_steps=250_000)
+    return config
