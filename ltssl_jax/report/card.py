@@ -17,6 +17,13 @@ from ltssl_jax.data.splits import Split
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
+# Fields of methods that say when something begins, and what they count.
+WARMUPS = {
+    "warmup_epochs": "epochs",
+    "debias_after": "epochs",
+    "warmup_steps": "steps",
+}
+
 
 def identity(
     config: dict[str, Any],
@@ -97,16 +104,16 @@ def introduction(
 
 def _warmups(config: dict[str, Any]) -> Iterator[str]:
     """Names every warm-up that outlasts the training: nothing else would tell of it."""
-    train, method = config["train"], flatten_dict(config["method"], sep=".")
-    for unit, length in {"epochs": train["steps_per_epoch"], "steps": 1}.items():
-        number = -(-train["steps"] // length)
-        for field, value in method.items():
-            if field.rpartition(".")[2] == f"warmup_{unit}" and value >= number - 1:
-                yield (
-                    f"note: method.{field} is {value:,}, training has {number:,} {unit}: what the"
-                    " method does after its warm-up happens in the last of them at most; lower it,"
-                    " or raise train.steps"
-                )
+    train = config["train"]
+    for field, value in flatten_dict(config["method"], sep=".").items():
+        unit = WARMUPS.get(field.rpartition(".")[2])
+        number = -(-train["steps"] // (train["steps_per_epoch"] if unit == "epochs" else 1))
+        if unit and value >= number - 1:
+            yield (
+                f"note: method.{field} is {value:,}, training has {number:,} {unit}: what the"
+                " method does after it happens in the last of them at most; lower it, or raise"
+                " train.steps"
+            )
 
 
 def _size(num_bytes: int) -> str:

@@ -156,6 +156,7 @@ def test_the_introduction_tells_configuration_data_network_and_devices():
         ("base.warmup_epochs", 9, 1000, True),
         ("warmup_steps", 1000, 1000, True),
         ("warmup_steps", 900, 1000, False),
+        ("debias_after", 100, 1000, True),
         ("threshold_warmup", True, 1, False),
     ],
 )
