@@ -5,8 +5,10 @@ python -m ltssl_jax.main --config configs/semi_cifar10.py --workdir runs/semi_ci
 Source: arXiv:2501.06004 as released (pywin/SeMi, 32e3a71: `train_semi.py`, README). The README
 prints no result and the paper's tables could not be read, so no expected number is stated; compare
 with ACR under the same split, whose protocol this is.
-The README's commands, two unlabeled images per labeled one and tau 0.7, belong to a script that is
-not released; network, views, optimizer and batches here are the released script's.
+The README's commands, with tau 0.7, belong to a script that is not released; network, views,
+optimizer and batches here are the released script's. So is its step, faults included, with
+`--config.method.as_released --config.method.prototype_weight=0
+--config.method.feature_temperature=0.1 --config.method.decay_every=50`.
 TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
 

@@ -1,12 +1,17 @@
-"""Guesses by features: nearness to prototypes, features as distributions, hard examples."""
+"""Guesses by features: nearness to prototypes, features as distributions, hard examples.
 
+And, for one released script, features that are those of other rows.
+"""
+
+import itertools
 import math
+from collections.abc import Sequence
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from ltssl_jax.core import Array
+from ltssl_jax.core import Array, Devices, Outputs
 from ltssl_jax.losses.classification import entropy
 
 
@@ -50,12 +55,15 @@ def centered_targets(features: Array, center: Array, *, temperature: float) -> A
     return jax.nn.softmax((features - center[None, :]) / temperature, axis=-1)
 
 
-def mix_by_class(probs: Array, other: Array, weights: Array) -> Array:
+def mix_by_class(
+    probs: Array, other: Array, weights: Array, *, is_normalized: bool = True
+) -> Array:
     """Mixes two guesses, each class in its own proportion, and normalizes them again.
 
     Args:
       probs, other: `[U, K]` float, each row on the simplex.
       weights: `[K]` float in `[0, 1]`, of the other guess.
+      is_normalized: off, rows do not sum to 1.
 
     Returns:
       `[U, K]` float, each row on the simplex.
@@ -65,7 +73,7 @@ def mix_by_class(probs: Array, other: Array, weights: Array) -> Array:
     chex.assert_rank([probs, other, weights], [2, 2, 1])
     chex.assert_equal_shape([probs, other])
     mixed = (1.0 - weights)[None, :] * probs + weights[None, :] * other
-    return mixed / jnp.sum(mixed, axis=1, keepdims=True)
+    return mixed / jnp.sum(mixed, axis=1, keepdims=True) if is_normalized else mixed
 
 
 def blend(logits: Array, probs: Array, strength: Array) -> Array:
@@ -91,7 +99,7 @@ def hard_example_weights(probs: Array, *, share: float | Array) -> Array:
     """Computes weights that grow with the entropy of a guess: `1 - share + share H / log K`.
 
     Args:
-      probs: `[U, K]` float, each row on the simplex.
+      probs: `[U, K]` float, each row on the simplex; what lies outside `[0, 1]` counts as 0 or 1.
       share: between 0 (all weigh 1) and 1 (a certain guess weighs 0).
 
     Returns:
@@ -99,4 +107,29 @@ def hard_example_weights(probs: Array, *, share: float | Array) -> Array:
 
     Source: Wang et al., "SeMi", arXiv:2501.06004.
     """
-    return 1.0 - share + share * entropy(probs) / math.log(probs.shape[1])
+    return 1.0 - share + share * entropy(jnp.clip(probs, 0.0, 1.0)) / math.log(probs.shape[1])
+
+
+def mixed_up(views: Sequence[Outputs], devices: Devices) -> list[Outputs]:
+    """Gives each view the features that lie at its place in the interleaved batch, not its own.
+
+    Interleaving deals the rows of all views, one after the other, to as many piles as there are
+    rows by labeled one. Of views of equal size, row `n` of view `v` gets the features of row
+    `len(views) n + v` of all of them. Gradients flow to where the features came from.
+
+    Args:
+      views: this device's rows, labeled ones first; the sizes are multiples of theirs.
+      devices: whose rows make up the batch.
+
+    Returns:
+      This device's rows of each view; logits are as they were.
+
+    Source: Wang et al., "SeMi", arXiv:2501.06004, as released.
+    """
+    everyone = devices.gather([view.features for view in views], differentiable=True)
+    rows = jnp.concatenate(everyone)
+    piles = rows.reshape(len(everyone[0]), -1, rows.shape[1]).swapaxes(0, 1)
+    ends = itertools.accumulate(len(features) for features in everyone[:-1])
+    cut = jnp.split(piles.reshape(rows.shape), list(ends))
+    own = [features[devices.share(jnp.arange(len(features)))] for features in cut]
+    return [view.replace(features=f) for view, f in zip(views, own, strict=True)]

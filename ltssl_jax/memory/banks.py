@@ -56,6 +56,34 @@ def pushed(
     }
 
 
+def pushed_as_released(
+    bank: Bank, features: Array, labels: Array, confidence: Array, mask: Array, devices: Devices
+) -> Bank:
+    """Returns the bank after row by row; each that enters takes the place of two others.
+
+    It drops the confidence in the last slot and the features in the first one, full or not: then
+    features no longer lie beside their own confidence. Arguments are those of `pushed`.
+
+    Source: Wang et al., "SeMi", arXiv:2501.06004, as released.
+    """
+
+    def push(bank, row):
+        feature, label, confidence, mask = row
+        old = {name: x[label] for name, x in bank.items()}
+        new = {
+            "features": jnp.roll(old["features"], -1, axis=0).at[-1].set(feature),
+            "confidence": old["confidence"].at[-1].set(confidence),
+            "is_new": old["is_new"].at[-1].set(True),
+        }
+        order = jnp.argsort(-new["confidence"], stable=True)
+        enters = (mask > 0) & (confidence > old["confidence"][-1])
+        kept = {name: jnp.where(enters, new[name][order], old[name]) for name in bank}
+        return {name: x.at[label].set(kept[name]) for name, x in bank.items()}, None
+
+    rows = devices.gather((features, labels, confidence, mask))
+    return lax.scan(push, bank, rows)[0]
+
+
 def aged(bank: Bank, is_due: bool | Array, *, decay: float) -> Bank:
     """Returns the bank, if it is due, with the confidence of all that is not new times `decay`.
 

@@ -2,20 +2,19 @@
 
 Wang et al.: "SeMi: When Imbalanced Semi-Supervised Learning Meets Mining Hard Examples", ACM MM
 2025, arXiv:2501.06004. Follows the authors' pywin/SeMi, commit 32e3a71, but for its faults.
-
-Two heads, `base` (h below) and `balanced` (b), which is tested. A bank of confident features
-corrects the pseudo-labels of h, hard examples weigh more, rejected ones teach features.
+Two heads, `base` (h below) and `balanced` (b), which is tested.
 
 Decisions where paper, code and expectation part:
 - `prototype_weight`, `feature_temperature`, `decay_every`: the README's; the code has 0, 0.1, 50.
-- Prototypes speak in proportion to epoch / epochs (the code divides by the steps of an epoch, as
-  many in its protocol) and to the pseudo-labels that their class got; empty slots are zeros.
+- Prototypes speak in proportion to the pseudo-labels that their class got; empty slots are zeros.
 - A row also counts if a second guess is confident (h uncorrected, or b), even of another class.
 
-Differs from the official code:
-- Features belong to their rows. Theirs are cut from the interleaved batch, so that views mix.
-- A full bank loses its least confident entry; theirs the features of the most confident one.
-- The guess that is mixed with the prototypes' is normalized again.
+Differs from the official code; if `as_released`, in the last two points alone:
+- Features belong to their rows. Theirs are cut from the interleaved batch, so that views mix: here
+  from that of all devices, and for any `mu` in the same order; theirs runs with `mu = 1` alone.
+- A bank loses its least confident entry; theirs the features of the most confident one.
+- The guess that is mixed with the prototypes' is normalized again. Their weight grows with epoch /
+  epochs; theirs with epoch / steps of an epoch, as many in its protocol.
 - The prior comes from the exact counts, and `tau log pi` stands for `log(pi ** tau + 1e-12)`.
 - Shares stay 1 while there is no pseudo-label; theirs become NaN. All memory is saved with a run.
 """
@@ -47,6 +46,7 @@ class SeMi:
       feature_weight, feature_temperature: of the term on rejected images.
       bank_size, bank_decay, decay_every: entries of a class; how, and when, they lose confidence.
       warmup_epochs: all but the bank begins after that epoch (from 0): never in a shorter run.
+      as_released: the released script's step, faults included; its values (above) are to be set.
     """
 
     pseudo_label_tau: float = 2.0
@@ -61,6 +61,7 @@ class SeMi:
     bank_decay: float = 0.99
     decay_every: int = 100
     warmup_epochs: int = 5
+    as_released: bool = False
 
     needs = Needs(heads=(Head("base"), Head("balanced")), strong=2, total_steps=True)
 
@@ -85,11 +86,10 @@ class SeMi:
 
     def loss(self, state, forward, batch, ctx):
         """One pass for all views; what is remembered of it serves the next step."""
-        h, b, log_pi = "base", "balanced", state["log_prior"]
-        x, y, unlabeled = batch.labeled.image, batch.labeled.label, batch.unlabeled
-        labeled, weak, *strong = forward.jointly(x, unlabeled.weak, *unlabeled.strong)
+        h, b, y, log_pi = "base", "balanced", batch.labeled.label, state["log_prior"]
+        out = forward.jointly(batch.labeled.image, batch.unlabeled.weak, *batch.unlabeled.strong)
+        labeled, weak, *strong = by_features.mixed_up(out, ctx.devices) if self.as_released else out
         weak, on = stop_gradient(weak), jnp.float32(ctx.epoch > self.warmup_epochs)
-
         guess = softmax(weak.logits[h])
         probs = self.corrected(state, guess, stop_gradient(strong[0].features), on * ctx.epoch, ctx)
         labels_h, mask_h = pseudo_label_by_either(probs, guess, self.threshold)
@@ -116,17 +116,18 @@ class SeMi:
 
     def corrected(self, state, guess, features, epoch, ctx):
         """Mixes the guess `[U, K]` with that of the prototypes, each class in its proportion."""
-        t = self.prototype_temperature
-        prototypes = banks.prototypes(state["bank"])
+        prototypes, t = banks.prototypes(state["bank"]), self.prototype_temperature
         nearest = by_features.prototype_probs(features, prototypes, temperature=t)
-        weight = self.prototype_weight * epoch * (ctx.steps_per_epoch / ctx.total_steps)
-        return by_features.mix_by_class(guess, nearest, weight * state["share"])
+        length = ctx.steps_per_epoch if self.as_released else ctx.total_steps / ctx.steps_per_epoch
+        weights = self.prototype_weight * epoch / length * state["share"]
+        return by_features.mix_by_class(guess, nearest, weights, is_normalized=not self.as_released)
 
     def remembering(self, state, strong, probs, labels, mask, ctx):
         """Puts accepted features into the bank, which ages; counts labels for the shares."""
         bank, confidence = state["bank"], jnp.max(probs, axis=1)
+        push = banks.pushed_as_released if self.as_released else banks.pushed
         for view in strong:  # one by one: on any devices all rows of a view come before the next
-            bank = banks.pushed(bank, view.features, labels, confidence, mask, ctx.devices)
+            bank = push(bank, view.features, labels, confidence, mask, ctx.devices)
         step = ctx.step % ctx.steps_per_epoch + 1
         bank = banks.aged(bank, step % self.decay_every == 0, decay=self.bank_decay)
         counts = state["label_counts"] + histogram(labels, probs.shape[1], ctx.devices, mask)
@@ -144,4 +145,5 @@ class SeMi:
 
 
 METHOD = SeMi
-EXAMPLES = SeMi(bank_size=3), SeMi(threshold=0.3, bank_size=4, decay_every=2, warmup_epochs=0)
+EARLY = SeMi(threshold=0.3, bank_size=4, decay_every=2, warmup_epochs=0)
+EXAMPLES = SeMi(bank_size=3), EARLY, dataclasses.replace(EARLY, as_released=True)

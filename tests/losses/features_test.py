@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ltssl_jax import core, parallel
 from ltssl_jax.losses import features
+from ltssl_jax.training.forward import AxisDevices
 
 U, K, D = 6, 4, 3
 RNG = np.random.default_rng(11)
@@ -50,6 +52,7 @@ def test_mix_by_class_is_on_the_simplex():
     mixed = (1 - weights) * PROBS + weights * OTHER
     assert np.abs(mixed.sum(axis=1) - 1).max() > 0.05
     close(ours, mixed / mixed.sum(axis=1, keepdims=True))
+    close(features.mix_by_class(PROBS, OTHER, weights, is_normalized=False), mixed)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.75, 1.0])
@@ -61,6 +64,61 @@ def test_hard_example_weights_grow_with_entropy(share):
         jnp.stack([jnp.eye(K)[0], jnp.full(K, 1 / K)]), share=share
     )
     close(extremes, [1 - share, 1])
+
+
+def test_a_mixture_that_left_the_simplex_weighs_as_if_cut():
+    """As released a guess of prototypes can have a weight above 1."""
+    found = features.hard_example_weights(jnp.array([[1.3, -0.4, 0.1, 0.0]]), share=0.75)
+    close(found, [0.25 + 0.75 * -0.1 * np.log(0.1) / np.log(K)])
+
+
+SIZES = [(8, 8, 8, 8), (4, 8, 8, 8)]  # one and two unlabeled rows by labeled one
+
+
+def outputs(sizes):
+    """Views whose rows are told apart by their features; logits are the same numbers."""
+    rows = jnp.asarray(np.random.default_rng(5).normal(size=(sum(sizes), D)), jnp.float32)
+    views = jnp.split(rows, np.cumsum(sizes)[:-1])
+    return rows, [core.Outputs(view, {"base": view}) for view in views]
+
+
+def dealt(rows, sizes):
+    """The interleaved batch: pile after pile."""
+    num_piles = sum(sizes) // sizes[0]
+    return jnp.concatenate([rows[pile::num_piles] for pile in range(num_piles)])
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_mixed_up_features_are_those_at_their_place_in_the_interleaved_batch(sizes):
+    rows, views = outputs(sizes)
+    found = features.mixed_up(views, AxisDevices(None))
+    there = np.concatenate([view.features for view in found])
+    np.testing.assert_array_equal(there, dealt(rows, sizes))
+    for before, after in zip(views, found, strict=True):
+        np.testing.assert_array_equal(after.logits["base"], before.features)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("mode", parallel.MODES)
+def test_mixed_up_rows_are_those_of_all_devices_and_so_are_their_gradients(mode, sizes):
+    runner = parallel.make(mode, num_devices=1 if mode == "jit" else 4)
+    devices, (rows, views) = AxisDevices(runner.axis), outputs(sizes)
+
+    def step(scale, views):
+        def objective(scale):
+            scaled = [v.replace(features=jnp.sin(v.features * scale[None, :])) for v in views]
+            *_, last = features.mixed_up(scaled, devices)
+            return jnp.mean(last.features * last.logits["base"])  # each row has its own weights
+
+        return devices.mean(jax.grad(objective)(scale))
+
+    def whole(scale):
+        there = dealt(jnp.sin(rows * scale[None, :]), sizes)
+        return jnp.mean(there[-sizes[-1] :] * rows[-sizes[-1] :])
+
+    scale = jnp.array([0.5, 1.0, 2.0])
+    found = runner.map(step)(runner.replicate(scale), runner.shard(views))
+    np.testing.assert_allclose(found, jax.grad(whole)(scale), rtol=1e-5, atol=1e-6)
 
 
 def test_extremes_stay_finite():

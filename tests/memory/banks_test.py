@@ -50,11 +50,22 @@ def rows(seed):
     ]
 
 
-def push_on(num_devices, bank, arrays):
+class AsReleased(RowByRow):
+    """A row takes the last slot, but it is the features of the first one that leave."""
+
+    def push(self, features, labels, confidence, mask):
+        for f, k, c, is_in in zip(features, labels, confidence, mask, strict=True):
+            if is_in and c > self.confidence[k, -1]:
+                self.features[k] = [*self.features[k, 1:], f]
+                self.confidence[k, -1], self.is_new[k, -1] = c, True
+                self.sort(k)
+
+
+def push_on(num_devices, bank, arrays, pushed=banks.pushed):
     if num_devices == 1:
-        return banks.pushed(bank, *map(jnp.asarray, arrays), ALONE)
+        return pushed(bank, *map(jnp.asarray, arrays), ALONE)
     shards = [a.reshape(num_devices, -1, *a.shape[1:]) for a in arrays]
-    step = jax.vmap(lambda *x: banks.pushed(bank, *x, AxisDevices("d")), axis_name="d")
+    step = jax.vmap(lambda *x: pushed(bank, *x, AxisDevices("d")), axis_name="d")
     return jax.tree.map(lambda x: x[-1], step(*shards))
 
 
@@ -80,6 +91,29 @@ def test_a_full_bank_loses_the_least_confident():
         bank = banks.pushed(bank, *row, ALONE)
     assert bank["features"].ravel().tolist() == [1.0, 3.0]
     np.testing.assert_allclose(bank["confidence"], [[0.99, 0.97]])
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_as_released_the_first_features_leave_whoever_enters(num_devices):
+    """Golden steps of SeMi seldom meet a full class; these meet little else."""
+    bank, expected = banks.empty_bank(K, M, D), AsReleased()
+    for n in range(5):
+        bank = push_on(num_devices, bank, rows(n), banks.pushed_as_released)
+        expected.push(*rows(n))
+        bank = banks.aged(bank, jnp.asarray(n % 2 == 1), decay=0.97)
+        if n % 2 == 1:
+            expected.age(0.97)
+        for name in ("features", "confidence", "is_new"):
+            np.testing.assert_allclose(bank[name], getattr(expected, name), rtol=1e-6)
+
+
+def test_as_released_even_a_bank_with_room_loses_its_best():
+    bank = banks.empty_bank(1, 3, 1)
+    for feature, confidence in [(1.0, 0.99), (2.0, 0.96)]:
+        row = jnp.array([[feature]]), jnp.array([0]), jnp.array([confidence]), jnp.ones(1)
+        bank = banks.pushed_as_released(bank, *row, ALONE)
+    assert bank["features"].ravel().tolist() == [0.0, 2.0, 0.0]
+    np.testing.assert_allclose(bank["confidence"], [[0.99, 0.96, 0.0]])
 
 
 def test_only_old_entries_age():
