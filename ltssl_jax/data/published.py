@@ -4,7 +4,8 @@
 commits: LeeHyuck/ABC f70e926 and CDMAD 7cd732b, Stomach-ache/TRAS c62ec01, bbuing9/DARP 64a94b4,
 YUE-FAN/CoSSL 9c7b840, Gank0078/ACR 9a8f421, zhouzihao11/CCL 0410cb1, LeapLabTHU/SimPro aa2425d,
 ytaek-oh/daso 3541a6c, microsoft/Semi-supervised-learning 1ef4cbe (USB), google-research/crest
-e270139, machengcheng2016/CPE-LTSSL dedd598; and the tables of the papers.
+e270139, machengcheng2016/CPE-LTSSL dedd598, ZJUJeffLai/SAW_SSL 44157ca, pywin/SeMi 32e3a71; and the
+tables of the papers.
 """
 
 import re
@@ -156,10 +157,13 @@ PROTOCOLS: dict[str, dict[str, Conventions]] = {
     },
     "saw": {
         "cifar10": Conventions(True, False, settings=_grid(_C10[1:], (100,))),
-        "cifar100": Conventions(True, False),
+        "cifar100": Conventions(True, False, settings=_grid(_C100[1:], (100,))),
+    },
+    "semi": {
+        "cifar10": Conventions(True, False, settings=_grid(_C10, (100,))),
+        "cifar100": Conventions(True, False, settings=_grid(_C100[1:], (10,))),
     },
     # Of these nothing else, and no counts, could be read.
-    "semi": dict.fromkeys(("cifar10", "cifar100"), Conventions(True, False)),
     "boat": dict.fromkeys(("cifar10", "cifar100"), Conventions(True)),
     "adello": dict.fromkeys(("cifar10", "cifar100"), Conventions(True)),
     "seval": dict.fromkeys(("cifar10", "cifar100"), Conventions(False)),
