@@ -26,7 +26,7 @@ def tras(dataset: str, **split: Any) -> ConfigDict:
 
 
 def darp(dataset: str, **split: Any) -> ConfigDict:
-    """Returns the same with the network of DARP, CoSSL, SAW and CDMAD, in which nothing is idle.
+    """Returns TRAS's with the network of DARP, CoSSL, SAW and CDMAD, in which nothing is idle.
 
     Their batch norm follows by 0.1 in effect, though 0.001 is written, and the network has the
     textbook pre-activation. Source: bbuing9/DARP at 64a94b4, `models/wrn.py`.
