@@ -18,9 +18,9 @@ from ltssl_jax import defaults
 EPOCHS, STEPS = 20, 2000
 METHODS = {
     "supervised": dict(),
-    "supervised, logit-adjusted": dict(name="supervised", objective="logit_adjusted"),
+    "supervised + LA": dict(name="supervised", objective="logit_adjusted"),
     "fixmatch": dict(num_strong=2, forward_mode="separate"),
-    "fixmatch, +LA": dict(name="fixmatch", num_strong=2, forward_mode="separate", labeled_tau=1.0),
+    "fixmatch + LA": dict(name="fixmatch", num_strong=2, forward_mode="separate", labeled_tau=1.0),
     "flexmatch": dict(),
     "freematch": dict(decay=0.99),
     "tras": dict(warmup_epochs=4),

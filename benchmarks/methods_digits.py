@@ -31,12 +31,19 @@ POOLS = {
     "all": dict(),
     "longtail": dict(unlabeled_shape="consistent", unlabeled_num_max=60),
 }
+VARIANTS = {  # what was tried to explain a bad row
+    "darp told of a uniform pool": ("darp", {"method.pool_prior": (1.0,) * 10}),
+    "remixmatch not aligned": ("remixmatch", {"method.alignment": "none"}),
+    "mixmatch at a tenth of the weight": ("mixmatch", {"method.unlabeled_weight": 7.5}),
+    "mean_teacher at a tenth of the weight": ("mean_teacher", {"method.unlabeled_weight": 5.0}),
+}
 
 
 def main():
     """Runs what is missing, then prints, and writes if asked."""
     args = parse()
-    names = sorted(p.stem.removesuffix("_digits") for p in (ROOT / "configs").glob("*_digits.py"))
+    files = sorted((ROOT / "configs").glob("*_digits.py"))
+    names = [*(path.stem.removesuffix("_digits") for path in files), *VARIANTS]
     made = {
         seed: {name: configured(name, seed, args.pool) for name in names} for seed in args.seeds
     }
@@ -62,7 +69,8 @@ def parser(description):
 
 
 def configured(name, seed, pool):
-    """The configuration of a method, with one seed for everything."""
+    """The configuration of a method or a variant, with one seed for everything."""
+    name, changes = VARIANTS.get(name, (name, {}))
     path = ROOT / "configs" / f"{name}_digits.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -70,6 +78,7 @@ def configured(name, seed, pool):
     config = module.get_config()
     config.seed = seed
     config.data.split.update(POOLS[pool])
+    config.update_from_flattened_dict(changes)
     return config
 
 
@@ -81,7 +90,7 @@ def run(made, workdir, only):
         chosen = only or everything
         chosen = dict.fromkeys([*chosen, *(bases[name] for name in chosen if name in bases)])
         for name in chosen:
-            scores = trained(everything[name], workdir / name.replace(", ", "_") / str(seed))
+            scores = trained(everything[name], workdir / re.sub(r"\W+", "_", name) / str(seed))
             rows.setdefault(name, []).append(scores | {"base": bases.get(name, "")})
     return rows
 
@@ -97,7 +106,7 @@ def with_bases(configs):
         # As many steps as all stages together.
         alone.train.steps = sum(stage.train.steps for stage in stages.check(config))
         known = [n for n, other in everything.items() if other.to_dict() == alone.to_dict()]
-        bases[name] = known[0] if known else f"{alone.method.name}, as in {name}"
+        bases[name] = known[0] if known else f"{alone.method.name} as in {name}"
         everything[bases[name]] = alone.lock()
     return everything, bases
 
