@@ -125,7 +125,8 @@ def without_tensorflow(tmp_path):
 @pytest.mark.whole
 def test_ctrl_c_and_the_same_command_again(tmp_path, without_tensorflow):
     flags = [f"--config={ROOT}/configs/tras_digits.py"]
-    flags += small.flags({"train.steps": 40, "train.log_every": 10})
+    rare = {"train.log_every": 10, "train.evaluate_every": 20, "train.checkpoint_every": 20}
+    flags += small.flags({"train.steps": 40} | rare)
     command = [sys.executable, "-m", "ltssl_jax.main", *flags]
     options = dict(env=without_tensorflow, cwd=tmp_path, text=True)
 
