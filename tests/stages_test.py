@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -151,11 +152,12 @@ def test_without_stages_it_is_one_run(tmp_path):
     assert result["step"] == STEPS and (tmp_path / "checkpoints").is_dir()
 
 
-def test_labels_are_kept_through_stages_without_a_rule(tmp_path, monkeypatch):
+def test_labels_are_kept_through_stages_without_a_rule(whole, tmp_path, monkeypatch):
     """A rule that takes a share takes it of what is left, however many stages later."""
     monkeypatch.setitem(growth.RULES, "some", some)
     made = config(("base", "grow", "head", "grow"))
     made.stages.grow.growth = dict(rule="some", keeps=True)
+    shutil.copytree(whole / "1_base", tmp_path / "1_base")  # the same, and finished
     stages.train(made, tmp_path, is_quiet=True)
     first, same, more = (kept(tmp_path / name) for name in ("2_grow", "3_head", "4_grow"))
     assert first == same and first.items() < more.items()
