@@ -180,12 +180,6 @@ def test_another_experiment_is_refused_and_nothing_is_touched(change, named, who
 # --- the same numbers everywhere ------------------------------------------------------------------
 
 
-def test_a_run_can_be_repeated_bit_for_bit(whole, tmp_path):
-    result = train(small.config(), tmp_path)
-    assert_same_state(tmp_path, whole[0])
-    assert result["test"] == whole[1]["test"]
-
-
 @pytest.mark.tf
 def test_images_read_ahead_and_mapped_otherwise_give_the_same_run(whole, tmp_path):
     pytest.importorskip("tensorflow")
@@ -219,9 +213,8 @@ def test_steps_at_once_that_do_not_fit_are_refused_before_anything_is_read(asked
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("mode, num_devices", [("jit", 8), ("pmap", 1)])
-def test_the_number_of_devices_does_not_matter(mode, num_devices, whole, tmp_path):
-    train(small.config({"parallel.mode": mode, "parallel.num_devices": num_devices}), tmp_path)
+def test_neither_mapping_nor_number_of_devices_matters(whole, tmp_path):
+    train(small.config({"parallel.mode": "jit", "parallel.num_devices": 2}), tmp_path)
     # Adam turns roundings into differences of 1e-5 here; statistics per device are 0.2 away.
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3)
     assert_same_state(tmp_path, whole[0], same=close)

@@ -23,7 +23,7 @@ from ltssl_jax.training.step import make_eval_step, make_train_step, many
 from tests import toy
 
 SGD = optim.make(name="sgd", learning_rate=0.1, weight_decay=0.01, shrink=0.1, total_steps=10)
-LAYOUTS = [("pmap", 8), ("shard_map", 8), ("jit", 8)]
+LAYOUTS = [("pmap", 8), ("pmap", 1), ("shard_map", 8), ("jit", 8)]
 
 
 class TinyCNN(nn.Module):
