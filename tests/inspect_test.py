@@ -126,14 +126,13 @@ def test_a_cost_that_cannot_be_measured_does_not_spoil_the_rest(tmp_path):
     assert (tmp_path / "inspect.html").exists()
 
 
-def test_running_out_of_memory_does_not_spoil_the_rest(tmp_path, monkeypatch):
+def test_running_out_of_memory_is_a_reason(monkeypatch):
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nmuch more")
 
     monkeypatch.setattr(inspect, "_measured", full)
-    found = inspect.inspect(small.config(), tmp_path, cost_seconds=1, is_quiet=True)
-    assert found["cost"] == {"reason": "RESOURCE_EXHAUSTED: out of memory"}
-    assert (tmp_path / "inspect.html").exists()
+    found = inspect.cost(small.config(), None, None, seconds=1)
+    assert found == {"reason": "RESOURCE_EXHAUSTED: out of memory"}
 
 
 def test_groups_on_two_sides():
