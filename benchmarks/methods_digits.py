@@ -87,6 +87,8 @@ def run(made, workdir, only):
     rows = {}
     for seed, configs in made.items():
         everything, bases = with_bases(configs)
+        if unknown := set(only) - set(everything):
+            raise SystemExit(f"--only {', '.join(unknown)}: choose from {', '.join(everything)}")
         chosen = only or everything
         chosen = dict.fromkeys([*chosen, *(bases[name] for name in chosen if name in bases)])
         for name in chosen:
@@ -122,9 +124,12 @@ def trained(config, directory):
     if not (directory / "result.json").exists():
         with accounted(directory / "cost.json"):
             stages.train(config, directory, is_quiet=True)
-    result, cost = (
-        json.loads((directory / name).read_text()) for name in ("result.json", "cost.json")
-    )
+    files = [directory / name for name in ("result.json", "cost.json")]
+    if not all(file.exists() for file in files):
+        raise SystemExit(
+            f"{directory} is not whole: run this again, or remove it if that is no help"
+        )
+    result, cost = (json.loads(file.read_text()) for file in files)
     return {key: result["test"][key] for key in ("balanced_accuracy", "few")} | cost
 
 
@@ -168,6 +173,8 @@ def report(rows, title, file, args):
     """Prints the table; if asked, stores the numbers and renews it in the document."""
     text = table(rows)
     print(text)
+    if args.write and args.only:
+        raise SystemExit("--write renews a whole table; do not choose by --only")
     if args.write:
         harness.store(ROOT / f"benchmarks/results/{file}.json", dict(seeds=args.seeds, rows=rows))
         commits = sorted({scores["commit"] for every in rows.values() for scores in every})

@@ -133,7 +133,7 @@ def staged(config: ConfigDict, number: int) -> ConfigDict:
     for name in config.stages.order:
         if name not in known:
             raise InputError.unknown("stage in stages.order:", name, known)
-    name, plain = config.stages.order[number], without_stages(config).unlock()
+    name = config.stages.order[number]
     stage = config.stages[name]
     if stage.begin not in BEGINNINGS:
         raise InputError.unknown(f"stages.{name}.begin", stage.begin, BEGINNINGS)
@@ -142,31 +142,34 @@ def staged(config: ConfigDict, number: int) -> ConfigDict:
             f"stages.{name} is the first stage and takes something over from the one before it;"
             " set its begin='scratch' and its growth.rule=''"
         )
-    for block, changes in stage.changes.items():
-        _change(plain, f"stages.{name}.changes.{block}", block, changes)
+    plain = _changed(config, name)
     if counting := _counting(plain.method):
+        others = [_counting(_changed(config, name).method) for name in config.stages.order]
         # A stage of another method, such as a pre-training, is no generation.
-        stages = [_method_name(config, name) for name in config.stages.order]
-        counting.generation = stages[:number].count(plain.method.name)
-        found, told = stages.count(plain.method.name), counting.num_generations
+        is_one = [other is not None and other.name == counting.name for other in others]
+        counting.generation = sum(is_one[:number])
         InputError.check(
-            found == told,
+            sum(is_one) == counting.num_generations,
             f"num_generations of {counting.name!r}",
-            told,
-            f"{found}, as many as there are stages of {plain.method.name!r} in stages.order",
+            counting.num_generations,
+            f"{sum(is_one)}, as many as there are stages of it in stages.order",
         )
     return plain.lock()
 
 
 def _counting(method: ConfigDict) -> ConfigDict | None:
     """Returns the settings, of a method or of a base in it, that count generations, if any do."""
-    while method is not None and "generation" not in method:
+    while method is not None and "num_generations" not in method:
         method = method.get("base")
     return method
 
 
-def _method_name(config: ConfigDict, stage: str) -> str:
-    return config.stages[stage].changes.get("method", {}).get("name", config.method.name)
+def _changed(config: ConfigDict, name: str) -> ConfigDict:
+    """Returns what all stages share with the changes of one; unlocked."""
+    plain = without_stages(config).unlock()
+    for block, changes in config.stages[name].changes.items():
+        _change(plain, f"stages.{name}.changes.{block}", block, changes)
+    return plain
 
 
 def _change(plain: ConfigDict, what: str, block: str, changes: Any) -> None:

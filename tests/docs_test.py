@@ -126,6 +126,8 @@ def test_the_table_has_every_wrapper_and_what_it_changes():
         bases = {s: type("Base", (FixMatch,), {"slots": {*SLOTS} - {s}})() for s in SLOTS}
         changed = [s for s in SLOTS if not can_wrap(name, bases[s])]
         assert said == words(changed), name
+        at_work = type("Base", (FixMatch,), {"refresh_every": lambda self, problem: 1})()
+        assert can_wrap(name, at_work) == (not changed), name  # else its work would not be done
 
 
 def test_the_table_has_every_base_and_which_wrappers_fit():

@@ -234,6 +234,9 @@ def test_the_newest_stage_with_a_checkpoint_is_read(tmp_path):
         ("tune", {"train": {"step": 2}}, "field of stages.tune.changes.train: 'step' is unknown"),
         ("tune", {"train": {"steps": "x"}}, "stages.tune.changes.train.steps is 'x'"),
         ("tune", {"train": 7}, "stages.tune.changes.train is 7"),
+        ("tune", {"stages": {}}, "block of stages.tune.changes: 'stages' is unknown"),
+        ("tune", {"method": "fixmatch"}, "stages.tune.changes.method is 'fixmatch'"),
+        ("tune", {"ema": {"decay": 2.0}}, "ema.decay is 2.0"),
         ("tune", {"data": {"split": {}}}, "all stages share their images; change data.split"),
         ("tune", {"method": {"treshold": 1.0}}, "'treshold' is unknown; did you mean 'threshold'"),
         ("tune", {"method": {"threshold": 2.0}}, "method.threshold is 2.0"),
@@ -256,3 +259,7 @@ def test_wrong_descriptions_are_named_before_anything_begins(name, stage, words)
 def test_the_first_stage_takes_nothing_over():
     with pytest.raises(InputError, match="stages.grow is the first stage"):
         stages.check(config(("grow", "base")))
+    made = config(("base", "head"))
+    made.stages.base.begin = "network"
+    with pytest.raises(InputError, match="stages.base is the first stage"):
+        stages.check(made)

@@ -249,10 +249,10 @@ class Refreshable(Method, Protocol):
 
 
 def check_slots(wrapper: str, base: Method, *slots: str) -> None:
-    """Refuses a base between whose parts a wrapper cannot come.
+    """Refuses a base between whose parts a wrapper cannot come, or whose work it would not do.
 
     Raises:
-      InputError: names wrapper, base and what is missing.
+      InputError: names wrapper, base and what is missing or too much.
     """
     offered = getattr(base, "slots", ())
     missing = [slot for slot in slots if slot not in offered]
@@ -262,4 +262,9 @@ def check_slots(wrapper: str, base: Method, *slots: str) -> None:
             f" {' and '.join(slots)} of its base, which offers"
             f" {' and '.join(offered) or 'nothing'}; set method.base to one that does, such as"
             " dict(name='fixmatch')"
+        )
+    if hasattr(base, "refresh_every"):
+        raise InputError(
+            f"method {wrapper!r} cannot wrap {type(base).__name__}, which works on the pool between"
+            " steps; set method.base to one that does not, such as dict(name='fixmatch')"
         )

@@ -114,7 +114,7 @@ def mixed_up(views: Sequence[Outputs], devices: Devices) -> list[Outputs]:
     """Gives each view the features that lie at its place in the interleaved batch, not its own.
 
     Interleaving deals the rows of all views, one after the other, to as many piles as there are
-    rows by labeled one. Of views of equal size, row `n` of view `v` gets the features of row
+    rows for each labeled one. Of views of equal size, row `n` of view `v` gets the features of row
     `len(views) n + v` of all of them. Gradients flow to where the features came from.
 
     Args:

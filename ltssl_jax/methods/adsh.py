@@ -52,8 +52,6 @@ class Adsh:
         check = InputError.check
         check(0 <= self.threshold <= 1, "method.threshold", self.threshold, "between 0 and 1")
         check_slots("adsh", self.base, "guess", "accept")
-        has_work = hasattr(self.base, "refresh_every")
-        check(not has_work, "method.base", self.base, "without work between steps")
         tau = getattr(self.base, "pseudo_label_tau", 0.0)
         check(tau == 0, "method.base.pseudo_label_tau", tau, "0: thresholds are of predictions")
 

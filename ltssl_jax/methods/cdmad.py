@@ -27,7 +27,7 @@ import dataclasses
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from ltssl_jax.core import InputError, Loss, Method, check_slots
+from ltssl_jax.core import Loss, Method, check_slots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,6 @@ class CDMAD:
 
     def __post_init__(self):
         check_slots("cdmad", self.base, "guess")
-        has_work = hasattr(self.base, "refresh_every")
-        InputError.check(not has_work, "method.base", self.base, "without work between steps")
 
     @property
     def needs(self):

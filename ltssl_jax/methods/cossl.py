@@ -64,8 +64,6 @@ class CoSSL:
         check(0 <= self.min_share <= 1, "method.min_share", self.min_share, "between 0 and 1")
         check(self.weight_decay >= 0, "method.weight_decay", self.weight_decay, "at least 0")
         check_slots("cossl", self.base, "guess")
-        has_work = hasattr(self.base, "refresh_every")
-        check(not has_work, "method.base", self.base, "without work between steps")
         tau = getattr(self.base, "pseudo_label_tau", 0.0)
         check(tau == 0, "method.base.pseudo_label_tau", tau, "0: `tfe` guesses, and unadjusted")
 

@@ -64,8 +64,6 @@ class CReST:
         check(self.min_exponent >= 0, "method.min_exponent", self.min_exponent, "0 or positive")
         check(self.window >= 1, "method.window", self.window, "at least 1")
         check_slots("crest", self.base, "guess")
-        has_work = hasattr(self.base, "refresh_every")
-        check(not has_work, "method.base", self.base, "without work between steps")
         alignment = getattr(self.base, "alignment", "none") if self.is_aligned else "none"
         check(alignment == "none", "method.base.alignment", alignment, "'none': CReST+ aligns")
 

@@ -70,8 +70,6 @@ class DARP:
         check(self.refine_every >= 1, "method.refine_every", self.refine_every, "at least 1")
         check(is_positive, "method.pool_prior", self.pool_prior, "positive for every class")
         check_slots("darp", self.base, "guess")
-        has_work = hasattr(self.base, "refresh_every")
-        check(not has_work, "method.base", self.base, "without work between steps")
 
     @property
     def needs(self):

@@ -59,8 +59,7 @@ class DASO:
 
     def __post_init__(self):
         check_slots("daso", self.base, "guess")
-        check, has_work = InputError.check, hasattr(self.base, "refresh_every")
-        check(not has_work, "method.base", self.base, "without work between steps")
+        check = InputError.check
         for field in ("dist_temperature", "proto_temperature", "update_every", "queue_length"):
             value = getattr(self, field)
             check(value > 0, f"method.{field}", value, "positive")

@@ -52,8 +52,6 @@ class SAW:
     def __post_init__(self):
         InputError.check(0 <= self.beta < 1, "method.beta", self.beta, "at least 0 and below 1")
         check_slots("saw", self.base, "guess", "accept", "supervised")
-        has_work = hasattr(self.base, "refresh_every")
-        InputError.check(not has_work, "method.base", self.base, "without work between steps")
 
     @property
     def needs(self):

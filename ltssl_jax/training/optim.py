@@ -83,7 +83,7 @@ def make(
     Args:
       total_steps: length of the run, for schedules.
       name: `"adam"` (PyTorch's defaults) or `"sgd"` (Nesterov).
-      learning_rate: at step 0.
+      learning_rate: the highest; all but `"ldam"` begin with it.
       schedule: `"constant"`, `"cosine_7_16"`: `lr * cos(7 pi t / (16 T))`, never below 0, or
         `"ldam"`, see there.
       weight_decay: added to the gradient of SGD, except for biases and batch norm.

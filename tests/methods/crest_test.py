@@ -115,17 +115,20 @@ def test_a_generation_knows_how_many_came_before_it():
 
 
 def test_a_generation_is_counted_inside_another_method_too():
-    config = generations(2)
+    """And a stage in which it is not inside is none."""
+    config = generations(3)
     config.method = defaults.method("abc", base=dict(name="crest", num_generations=2))
-    bases = [stages.staged(config, number).method.base for number in range(2)]
-    assert [base.generation for base in bases] == [0, 1]
+    config.stages.base = defaults.stage(method=defaults.method("abc"))
+    bases = [stages.staged(config, number).method.base for number in range(3)]
+    assert [base.get("generation") for base in bases] == [None, 0, 1]
 
 
-def test_another_number_of_generations_than_of_stages_is_refused():
+@pytest.mark.parametrize("number", [2, 6])
+def test_another_number_of_generations_than_of_stages_is_refused(number):
     """Otherwise the last generation would align to a prior that is not flat enough, or fail."""
     config = generations(3)
-    config.method = defaults.method("crest")
-    said = "num_generations of 'crest' is 6; it must be 3, as many as there are stages of 'crest'"
+    config.method = defaults.method("crest", num_generations=number)
+    said = f"num_generations of 'crest' is {number}; it must be 3, as many as there are stages of"
     with pytest.raises(core.InputError, match=said):
         stages.check(config)
 
@@ -139,7 +142,14 @@ def generations(number):
 
 
 @pytest.mark.parametrize(
-    "field, value", [("generation", 6), ("generation", -1), ("num_generations", 0), ("window", 0)]
+    "field, value",
+    [
+        ("generation", 6),
+        ("generation", -1),
+        ("num_generations", 0),
+        ("window", 0),
+        ("min_exponent", -0.1),
+    ],
 )
 def test_values_that_cannot_be_are_refused(field, value):
     with pytest.raises(core.InputError, match=f"method.{field} is {value}; it must be"):

@@ -200,8 +200,9 @@ def test_every_strong_view_is_aligned():
 def test_what_it_cannot_work_with_is_named():
     with pytest.raises(core.InputError, match="method.warmup_steps is 50; it must be at least"):
         methods.make("daso", warmup_steps=50)
-    with pytest.raises(core.InputError, match="method.dist_temperature is 0.0; it must be"):
-        methods.make("daso", dist_temperature=0.0)
+    for field in ("dist_temperature", "proto_temperature", "update_every", "queue_length"):
+        with pytest.raises(core.InputError, match=f"method.{field} is 0; it must be"):
+            methods.make("daso", **{field: 0})
     with pytest.raises(core.InputError, match="cannot wrap"):
         methods.make("daso", base=dict(name="supervised"))
 

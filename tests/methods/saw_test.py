@@ -155,5 +155,5 @@ def test_refuses_what_cannot_work():
         saw(beta=1)
     slots = ("guess", "accept", "supervised")
     busy = types.SimpleNamespace(slots=slots, refresh_every=lambda problem: 1)
-    with pytest.raises(core.InputError, match="without work between steps"):
+    with pytest.raises(core.InputError, match="which works on the pool between"):
         SAW(base=busy)

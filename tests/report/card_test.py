@@ -131,17 +131,18 @@ def test_the_card_is_json_and_names_versions():
 
 
 def test_the_introduction_tells_configuration_data_network_and_devices():
-    config = CONFIG | {"method": {"name": "tras", "nested": {"A": 2.0}}}
+    config = CONFIG | {"method": {"name": "tras", "warmup_epochs": 5, "nested": {"A": 2.0}}}
     state = toy.initial_state()
     lines = list(card.introduction(config, SOURCE, split(), "8 cpu devices", state))
     text = "\n".join(lines)
     assert "config.seed: 0" in lines
-    assert "config.method: name=tras nested.A=2.0" in lines
+    assert "config.method: name=tras warmup_epochs=5 nested.A=2.0" in lines
     assert "data: toys, 3 classes, 8 x 8 x 1; 8 labeled (most 5, fewest 1 a class)" in text
     assert "30 test" in text
     num_parameters = 64 * 4 + 2 * 4 + 4 * 3 + 3
     assert f"network: {num_parameters} parameters; split {split().fingerprint[:12]}" in lines
     assert "method: tras, remembers 24 bytes on every device" in lines  # two float32 of 3 classes
+    assert "note: method.warmup_epochs is 5, training has 2 epochs: what the method" in text
     assert "devices: 8 cpu devices, mapped by pmap" in lines
     assert lines[-1] == f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
 
@@ -152,7 +153,7 @@ def test_the_introduction_tells_configuration_data_network_and_devices():
         ("warmup_epochs", 200, 1000, True),
         ("warmup_epochs", 9, 1000, True),  # epochs are counted from 0, so this one is the last
         ("warmup_epochs", 9, 901, True),
-        ("warmup_epochs", 8, 1000, False),
+        ("warmup_epochs", 8, 901, False),
         ("base.warmup_epochs", 9, 1000, True),
         ("warmup_steps", 1000, 1000, True),
         ("warmup_steps", 900, 1000, False),
