@@ -15,6 +15,7 @@ from ltssl_jax import defaults, experiment, planning, setups, stages
 from ltssl_jax.data import opening
 from ltssl_jax.data.sources import Records, Source, load
 from ltssl_jax.training.step import many
+from tests.methods import every
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -126,17 +127,22 @@ def distinct_stages(config):
     return dict(zip(config.stages.order or [""], stages.check(config), strict=True)).values()
 
 
-def said(stage):
-    """What is said of a method in words, which decide what a step consists of; no numbers."""
-    return [x for x in jax.tree.leaves(stage.method.to_dict()) if isinstance(x, str | bool)]
+def said(block):
+    """What is said in words, which decide what a step consists of; no numbers."""
+    return tuple(x for x in jax.tree.leaves(block.to_dict()) if isinstance(x, str | bool))
 
 
-def is_traced_elsewhere(path, stage):
-    """Does the file of this method for CIFAR-10 have a stage that differs in numbers alone?"""
-    other = path.with_stem(re.sub("digits|cifar100", "cifar10", path.stem))
-    if other == path or other not in CONFIGS:
-        return False
-    return said(stage) in map(said, distinct_stages(module(other).get_config()))
+TRIED = {every.kind(method) for _, method in every.examples()}  # by the trials of all methods
+TRACED = set()  # what the steps of the files before this one are made of, but for the method
+
+
+def is_traced_elsewhere(run):
+    """Is the method tried by itself, and the rest of the step another file's, but for numbers?"""
+    rest = (run.config.model.name, said(run.config.optim), said(run.config.ema))
+    rest += (run.config.parallel.mode, run.start.weights is None, run.method.needs.balanced)
+    is_known = rest in TRACED
+    TRACED.add(rest)
+    return is_known and every.kind(run.method) in TRIED
 
 
 @pytest.fixture(autouse=True)
@@ -198,8 +204,7 @@ def test_a_step_of_every_stage_can_be_traced(path):
         batch = next(experiment.stacks(run, batches, 0, 1))
         fresh = dataclasses.replace(run, start=planning.Start())  # weights of shapes alone are none
         state = jax.eval_shape(lambda fresh=fresh: experiment.initial_state(fresh))
-        if is_traced_elsewhere(path, stage):
-            # The method is traced with the other file; left are the views it gets here.
+        if is_traced_elsewhere(run):  # left are the views that the method gets here
             shard = jax.tree.map(lambda x: x[0, 0], batch)
             jax.eval_shape(run.views, shard, batches.resident, jax.random.key(0), 0)
             continue

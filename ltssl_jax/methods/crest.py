@@ -118,8 +118,9 @@ def model_prior(state):
 
 
 METHOD = CReST
+EASY = {"name": "fixmatch", "threshold": 0.2}
 EXAMPLES = (
-    {"window": 2, "base": {"name": "fixmatch", "threshold": 0.2}},
-    {"generation": 2, "num_generations": 3, "window": 2, "base": {"name": "fixmatch"}},
-    {"is_aligned": False, "base": {"name": "fixmatch", "threshold": 0.2}},
+    {"window": 2, "base": EASY},
+    {"generation": 2, "num_generations": 3, "window": 2, "base": EASY},
+    {"is_aligned": False, "base": EASY},
 )

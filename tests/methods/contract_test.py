@@ -29,10 +29,6 @@ IMAGE = (6, 6, 1)
 
 
 every_method = pytest.mark.parametrize(
-    "method", [pytest.param(method, id=name) for name, method in every.examples()]
-)
-# Numbers alone make no difference to devices and to what is saved, and these trials take long.
-every_kind = pytest.mark.parametrize(
     "method", [pytest.param(method, id=name) for name, method in every.kinds()]
 )
 
@@ -218,7 +214,7 @@ def test_does_not_trace_again(method):
     assert len(trained.traces) == 1
 
 
-@every_kind
+@every_method
 def test_eight_devices_equal_one(method, mode="pmap"):
     _, start, final, metrics = reference(method)
     ours = Trained(method, mode, num_devices=8).run(start)
@@ -231,7 +227,7 @@ def test_so_they_do_under_the_other_mappings(mode):
     test_eight_devices_equal_one(TRAS(threshold=0.2, warmup_epochs=0), mode)
 
 
-@every_kind
+@every_method
 def test_saving_and_continuing_equals_never_stopping(method, tmp_path):
     trained, start, final, _ = reference(method)
     half, _ = trained.run(start, last=1)

@@ -16,7 +16,10 @@ def examples():
 
 
 def kinds():
-    """Returns `(id, method)`, of examples that differ in numbers alone the last one."""
+    """Returns `(id, method)`, of examples that differ in numbers alone the last one.
+
+    It is the one in which more happens within few steps; numbers make no other program.
+    """
     return {kind(method): (name, method) for name, method in examples()}.values()
 
 
