@@ -54,7 +54,8 @@ def scores(run):
         for name, z in views.items()
     }
     white = (logits - views["white"])[0]
-    return found | {"range of white": np.ptp(white), "range of log prior": np.ptp(log_pi)}
+    ranges = {"range of white": np.ptp(white), "range of log prior": np.ptp(log_pi)}
+    return {name: float(value) for name, value in (found | ranges).items()}
 
 
 def answers(network, images):
