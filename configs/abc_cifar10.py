@@ -6,11 +6,7 @@ Source: arXiv:2110.10368 as released (LeeHyuck/ABC, f70e926: `ABCfix.py`, `readm
 tables could not be read, so no expected number is stated. Others report 81.1 (balanced accuracy, in
 the tables of CDMAD's line) and 83.8 (of CCL's, on SGD) for FixMatch+ABC at N1 = 1500, M1 = 3000,
 ratio 100, labeled images among the unlabeled; these are other protocols and do not compare.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps of 0.23 TFLOP each; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -8,11 +8,7 @@ here). The labeled images are among the unlabeled ones, as in the released code 
 and no other. The paper's tables could not be read, so no expected number is stated. Others report
 59.1 (CCL's table 2, on SGD) and 59.7 (USB) for FixMatch+ABC at N1 = 150, M1 = 300, ratio 10; these
 are other protocols and do not compare.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps of 0.23 TFLOP each; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

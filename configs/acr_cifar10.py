@@ -7,11 +7,7 @@ the README of the released code (Gank0078/ACR, 9a8f421: `train.py`, README) prin
 uniform pool (`--config.data.split.unlabeled_shape=uniform_max`: M1 images of each class) 92.1,
 with a reversed one (`--config.data.split.unlabeled_shape=reversed`) 85.0. The mean of the last 20
 epochs, EMA network, head balanced.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

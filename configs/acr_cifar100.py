@@ -9,11 +9,7 @@ has 55.7, 65.6, 48.0 and 58.9, which no repetition known to us has reached. With
 one (`--config.data.split.unlabeled_shape=reversed`) 51.7, table 3 of CCL's. The mean of the last 20
 epochs, EMA network, head balanced. The commands of the released code (Gank0078/ACR, 9a8f421) are of
 CIFAR-10; for this data set its script has the same settings.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

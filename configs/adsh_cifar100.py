@@ -7,11 +7,7 @@ No code of the authors could be found, and their protocol could not be read. Thi
 58.37 +- 0.26, the best accuracy on the test set, where FixMatch has 57.76
 (`results/classic_cv_imb.csv`); by a threshold rule with faults that ours does not share, see
 `ltssl_jax/methods/adsh.py`.
-TFDS keeps the images in an order of its own: the same counts, other images than theirs.
 Cost: 262,144 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -9,11 +9,7 @@ table 3. The mean of the last 20 epochs, EMA network, head balanced.
 Settings are those of the released script (zhouzihao11/CCL, 0410cb1: `configs/cifar10/con_100.sh`),
 which changed after the paper (beta was 0.95). Its script for reversed pools has `alpha=0.999
 beta=0.999 warmup_epochs=5 update_every=100`.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

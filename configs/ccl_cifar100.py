@@ -9,11 +9,7 @@ one (`--config.data.split.unlabeled_shape=reversed`) 54.4, table 3. The mean of 
 EMA network, head balanced.
 Settings are those of the released scripts (zhouzihao11/CCL, 0410cb1: `configs/cifar100`), which
 change nothing of the method's defaults.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

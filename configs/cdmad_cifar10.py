@@ -8,11 +8,7 @@ accuracy published for it: 83.6 (87.3 at ratio 50, 80.8 at 150), as the tables o
 ones. Ratio 50: `--config.data.split.imbalance_ratio=50`.
 Their batch norm follows by 0.1 in effect, though 0.001 is written, and the network has the textbook
 pre-activation. From 30,000 images on `optim.shrink` is 0.01.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -9,9 +9,6 @@ them (theirs does unless it is 0). Ratio 50: `--config.data.split.imbalance_rati
 Their batch norm follows by 0.1 in effect, though 0.001 is written, and the network has the textbook
 pre-activation. Weights shrink twice as fast as on CIFAR-10.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

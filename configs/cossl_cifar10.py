@@ -9,11 +9,7 @@ the tables of CDMAD's line. The labeled images are among the unlabeled ones.
 warm-up, and 100 by those of the head. Differs: the weak view of the first phase shares a pass with
 the others; nothing decays in the second but the new head, where theirs also adds 4e-5 of the
 network's weights to Adam's gradient; and see `methods/cossl.py`.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,500 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -5,11 +5,7 @@ python -m ltssl_jax.main --config configs/cossl_cifar100.py --workdir runs/cossl
 Published accuracy: 53.9 (47.6 at ratio 50, 43.0 at 100), mean of the last 20 evaluations, README of
 YUE-FAN/CoSSL at 9c7b840, whose settings are those of `run_cifar100.sh`. The labeled images are
 among the unlabeled ones. Stages and differences are those of `cossl_cifar10.py`.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,500 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

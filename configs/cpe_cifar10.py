@@ -8,9 +8,6 @@ the last one; arXiv:2312.15702. The learning rate is constant: all their logs sa
 Differs from them in the strong views (2 of 14 operations and a cutout of 16 pixels, not 3 of 14,
 always applied, and one of random size) and in what `methods/cpe.py` lists.
 Cost: 262,144 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -9,11 +9,7 @@ google-research/crest at e270139, whose settings are those of its `run.sh`. For 
 `labeled_counts`, `unlabeled_counts` and `imbalance_ratio` of the growth must be given.
 The labeled images are among the unlabeled ones, but never chosen. Differs: they decay biases, too,
 let the learning rate fall to 0.98 of its beginning, and add 0.001 to variances.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 393,216 steps with seven unlabeled images for each labeled one; not yet run by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults

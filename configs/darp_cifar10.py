@@ -8,11 +8,7 @@ reports 78.5 for its FixMatch+DARP at these counts, where its FixMatch has 76.7;
 optimizer, which do not compare. The labeled images are among the unlabeled ones. The authors' batch
 norm follows by 0.1 in effect, though 0.001 is written, and their network has the textbook
 pre-activation.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -10,11 +10,7 @@ protocol and optimizer, which do not compare. The authors' batch norm follows by
 though 0.001 is written, and their network has the textbook pre-activation.
 Differs in what `methods/darp.py` and `methods/mixmatch.py` list; their solver stops sooner on this
 data set (within 0.3 of a root) than on CIFAR-10.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps of 320 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

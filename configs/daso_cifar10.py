@@ -9,9 +9,6 @@ With a pool of another distribution the authors set `--config.method.dist_temper
 Differs from them: no weight decay on biases and batch norm (theirs decays all), and what
 `methods/daso.py` lists. FixMatch in the same protocol: `fixmatch_cifar10.py`.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -9,9 +9,6 @@ table 2 of CCL's paper, arXiv:2410.06109). Median of the last 20 evaluations.
 Differs from them: no weight decay on biases and batch norm (theirs decays all), and what
 `methods/daso.py` lists. FixMatch in the same protocol: `fixmatch_cifar100.py`.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -8,11 +8,7 @@ FARAD) report a balanced accuracy of 80.6 on this split (85.6 at ratio 50, 76.6 
 stands the 83.2 that CoSSL's authors print for theirs; so network and training here are those of
 DARP, CoSSL and SAW, not the batches and learning rate of `cdmad_cifar10.py`. USB's 77.5 on
 1500 + 3000 is FixMatch: its average runs over the classes, too, so nothing is ever subtracted.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -5,9 +5,6 @@ python -m ltssl_jax.main --config configs/dml_pl_cifar10.py --workdir runs/dml_p
 Four rounds of learning distances, labeling and fine-tuning. Only the abstract of the paper is
 public: the outline is its, every detail ours, and no number of it is known to us.
 Cost: eight trainings of 20,000 steps; not yet run by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults

@@ -7,9 +7,6 @@ to us: split and weak views are those of `fixmatch_cifar10.py`, with which it co
 optimizer are those in which it is usually tabled, google-research/mixmatch (WRN-28-2, Adam, shrink
 0.02 of the learning rate; 0.2 on CIFAR-10 there, of the kernels alone), for 250,000 steps.
 Cost: 250,000 steps of 192 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults

@@ -8,11 +8,7 @@ tables could not be read, so no expected number is stated; CoSSL's README has 76
 MixMatch+CoSSL at these counts, without overlap, too.
 Differs from DARP in that each row has a share of its own in its mixture, and in the batch norm (see
 `methods/mixmatch.py`; theirs follows by 0.1 in effect, though 0.001 is written).
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps of 320 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -9,9 +9,6 @@ Differs from them in the strong views (3 operations of their own list, the crop 
 shares in a mixture (one for all rows there) and in the average of the guesses (exponential there).
 Running statistics move in one pass of a step there, that of the labeled rows' mixtures.
 Cost: 262,144 steps of 448 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

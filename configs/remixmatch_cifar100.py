@@ -7,9 +7,6 @@ microsoft/Semi-supervised-learning, 1ef4cbe), whose settings these are: shuffled
 overlap, SGD with a cosine, the weights rising over a 64th of the run. At ratio 15 57.53.
 Differs from them as `remixmatch_cifar10.py` does.
 Cost: 262,144 steps of 448 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -13,9 +13,6 @@ resampling has no counterpart here. An epoch is every image once; ratio 50:
 Differs: momentum is Nesterov's, biases and batch norm do not decay, and the learning rate rises by
 steps in the first 5 epochs, where theirs rises by epochs.
 Cost: two trainings of 19,400 steps; not yet run by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

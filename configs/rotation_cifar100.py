@@ -7,9 +7,6 @@ Published error of the best epoch: 59.60 % (54.96 at ratio 50, 42.93 at 10), REA
 YyzHarry/imbalanced-semi-self at b91ad29. Ratio 50: `--config.data.split.imbalance_ratio=50
 --config.train.steps_per_epoch=99 --config.train.steps=19800`, ratio 10: 153 and 30600.
 Cost: two trainings of 17,000 steps; not yet run by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

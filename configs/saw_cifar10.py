@@ -9,11 +9,7 @@ over the last 20 epochs, at 76.67 on a *weakly augmented* test set; the clean nu
 Others' 80.7 at this setting is of SAW with logit adjustment, and 80.8 (USB) of another protocol.
 Their batch norm follows by 0.1 in effect, though 0.001 is written, and the network has the textbook
 pre-activation.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

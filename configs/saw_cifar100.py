@@ -8,11 +8,7 @@ labeled images are among the unlabeled ones. The paper's tables could not be rea
 log is of CIFAR-10, so no expected number is stated. USB's 58.6 is of ratio 10 and another protocol.
 Their batch norm follows by 0.1 in effect, though 0.001 is written, and the network has the textbook
 pre-activation.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

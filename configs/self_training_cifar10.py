@@ -13,9 +13,6 @@ weigh alike, as in their code; the paper weighs pseudo-labels by a factor.
 Self-supervised pre-training before it: `defaults.stage(method=defaults.method("rotation"))`, and
 `begin="backbone"` in the stage after it; see configs/rotation_digits.py.
 Cost: two trainings of 50,000 steps; not yet run by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults

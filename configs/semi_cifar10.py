@@ -9,11 +9,7 @@ The README's commands, with tau 0.7, belong to a script that is not released; ne
 optimizer and batches here are the released script's. So is its step, faults included, with
 `--config.method.as_released --config.method.prototype_weight=0
 --config.method.feature_temperature=0.1 --config.method.decay_every=50`.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

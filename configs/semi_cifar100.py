@@ -7,11 +7,7 @@ prints no result and the paper's tables could not be read, so no expected number
 with ACR under the same split, whose protocol this is: 61.0 in table 2 of CCL's paper.
 Size and decay of the bank are those of the README's command, which otherwise belongs to a script
 that is not released, see `semi_cifar10.py`.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

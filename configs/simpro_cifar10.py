@@ -7,11 +7,7 @@ Published balanced accuracy: 80.7 +- 0.3, read from a figure of the released cod
 `--config.data.split.unlabeled_shape`: 93.8 uniform_max (M1 images of each class), 85.8 reversed,
 84.8 middle, 83.0 head_tail. EMA network; the code logs the best evaluation and the mean of the last
 20, and does not say which is printed.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 43,000 steps of 1,664 views each; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

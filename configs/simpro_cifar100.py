@@ -7,11 +7,7 @@ aa2425d: `figures/exp1.png`; settings of `sh/SimPro.sh`). The same figure, by
 `--config.data.split.unlabeled_shape`: 52.2 uniform_max (M1 images of each class), 45.5 reversed,
 43.6 middle, 44.8 head_tail. EMA network; the code logs the best evaluation and the mean of the last
 20, and does not say which is printed.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 43,000 steps of 1,664 views each; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

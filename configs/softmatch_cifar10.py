@@ -9,9 +9,6 @@ number is stated. FixMatch has 72.4 there (best on the test set, three seeds,
 Without a long tail, with 4,000 labels, this method has an error of 4.27 % (USB).
 Differs from USB in the strong views: 2 of FixMatch's 14 operations, not 3, and another cutout.
 Cost: 262,144 steps; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -10,9 +10,6 @@ too. The network itself, not an average, median of the last 20 evaluations. M1 =
 read and ignored, so that the split is that of `fixmatch_cifar10.py`.
 Differs from them: no weight decay on biases and batch norm (theirs decays all).
 Cost: 250,000 steps of 64 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

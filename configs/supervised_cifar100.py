@@ -9,9 +9,6 @@ ytaek-oh/daso, 3541a6c, `configs/cifar100/supervised.yaml`, as in `supervised_ci
 network itself, median of the last 20 evaluations. M1 = 300 images are read and ignored.
 Differs from them: no weight decay on biases and batch norm (theirs decays all).
 Cost: 250,000 steps of 64 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults, setups

@@ -10,11 +10,7 @@ random images a class; here it is the whole one, of which balanced accuracy is c
 Source: arXiv:2205.13358 as released (Stomach-ache/TRAS, c62ec01: `train.py`, `run.sh`). The paper's
 table for this setting could not be read, so no expected number is stated; compare with FixMatch
 under the same split.
-TFDS keeps the images in an order of its own: the same counts, other images than the authors'.
 Cost: 250,000 steps of 0.23 TFLOP each; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import setups

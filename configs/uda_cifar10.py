@@ -8,9 +8,6 @@ labels, 94.57 % at 250), and no long-tailed number is known to us: the split is 
 Differs from it in the views, which are drawn anew in each step, in the activation (ReLU there, here
 leaky) and in the weight decay, which theirs applies to biases and batch norm, too.
 Cost: 500,000 steps of 960 images; not yet run at full length by us.
-
-Without TFDS, on a folder of `train/CLASS/*` and `test/CLASS/*` images:
-`--config.data.source.kind=folder --config.data.source.root=DIR`.
 """
 
 from ltssl_jax import defaults
