@@ -107,9 +107,9 @@ def ratio(one: Sequence[float], other: Sequence[float]) -> dict[str, float]:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Writes mean ± sample standard deviation."""
-    std = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.{digits}f} ± {std:.{digits}f}"
+    """Writes mean ± sample standard deviation, which one value does not have."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
 def facts() -> dict[str, Any]:
