@@ -14,17 +14,20 @@ from ltssl_jax.checkpoint import CheckpointStore
 from ltssl_jax.core import InputError, RawBatch, TrainState
 from ltssl_jax.data import feed
 from ltssl_jax.data.sources import Records, Skipped
-from ltssl_jax.evaluation import evaluate
+from ltssl_jax.evaluation import evaluate, predictions
+from ltssl_jax.evaluation.predictions import Predictions
+from ltssl_jax.monitoring import card
+from ltssl_jax.monitoring.progress import progress
+from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring.terminal import Terminal
+from ltssl_jax.monitoring.watch import Watch
 from ltssl_jax.planning import Plan, Start, initial_state, plan, train_step
-from ltssl_jax.report import card
-from ltssl_jax.report.progress import progress
-from ltssl_jax.report.records import RunDirectory
-from ltssl_jax.report.terminal import Terminal
-from ltssl_jax.report.watch import Watch
 from ltssl_jax.training import loop
-from ltssl_jax.training.step import make_eval_step, make_pool_step, many
+from ltssl_jax.training.step import EvalStep, make_eval_step, many
 
 MOST_AT_ONCE = 50  # steps per dispatch: a tenth of a second, within which Ctrl-C is heard
+POOL_SAMPLE = 2048  # unlabeled images of which it is kept what the network says of them
+SHOWN = 48  # images of a set that are kept to be looked at
 HELD_BYTES = 2**28  # evaluation sets up to this size stay on the devices between evaluations
 
 
@@ -56,7 +59,8 @@ def train(
     watch = watcher(run, workdir, is_quiet=is_quiet)
     settings, identity = run.config.to_dict(), identity_card(run)
     step = run.runner.map(many(train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
-    exam = examination(run, watch)
+    eval_step = run.runner.map(evaluation_step(run))
+    exam = examination(run, eval_step, watch)
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
     with store, watch.terminal, loop.stop_signals() as is_interrupted:
         state = run.runner.replicate(restored(run, store))
@@ -79,13 +83,14 @@ def train(
             log=watch.log,
             compiled=watch.compiled,
             hooks=hooks(run, exam, store),
-            refresh=refresh(run),
+            refresh=refresh(run, eval_step),
             is_stopped=lambda n: store.is_preempted() or is_interrupted(),
         )
         if int(state.step) < run.problem.total_steps:
             store.save(state)
             return watch.interrupted(int(state.step))
         facts = dict(devices=devices, feed=batches.kind)
+        watch.records.write_arrays(predictions.FILE, predicted(run, eval_step, state))
         return watch.finished(int(state.step), exam.confusions(state), identity | facts)
 
 
@@ -133,18 +138,23 @@ def steps_at_once(run: Plan, feed_kind: str) -> int:
     return planning.steps_at_once(run.config, most=most, refresh_every=planning.refresh_every(run))
 
 
-def refresh(run: Plan) -> loop.Refresh | None:
+def evaluation_step(run: Plan) -> EvalStep:
+    """Returns the pure evaluation step: for exams, for work on the pool, for the last word."""
+    return make_eval_step(run.method, run.model, run.problem, run.views, axis=run.runner.axis)
+
+
+def refresh(run: Plan, eval_step: EvalStep) -> loop.Refresh | None:
     """Lets the method work on the whole pool between steps, if it wants to."""
     if not (every := planning.refresh_every(run)):
         return None
     work = run.runner.once(run.method.refresh)
-    step = make_pool_step(run.method, run.model, run.problem, run.views, axis=run.runner.axis)
-    step, batches = run.runner.map(step), evaluation_batches(run, planning.pool(run))
+    batches = evaluation_batches(run, planning.pool(run))
 
     def act(state: TrainState) -> TrainState:
         answers = None
         if run.method.needs.pool:
-            answers = evaluate.predictions(step, state, batches(), run.problem.num_unlabeled)
+            number = run.problem.num_unlabeled
+            answers = evaluate.predictions(eval_step, state, batches(), number)
         return state.replace(method_state=work(state.method_state, state.step, answers))
 
     return loop.Refresh(every, act)
@@ -171,18 +181,34 @@ def training_feed(
     )
 
 
-def examination(run: Plan, watch: Watch) -> evaluate.Exam:
-    """Evaluates on the validation set, where there is one, and on the test set.
+def held_out(run: Plan) -> dict[str, Records]:
+    """Returns what a run is evaluated on: the validation set, where there is one, and the test set.
 
     The first decides which checkpoint is the best. Without validation that is the test set, and
     "best" then means best on test, which no paper should report.
     """
-    step = make_eval_step(run.method, run.model, run.problem, run.views, axis=run.runner.axis)
-    held_out = run.source.val or run.source.train.take(run.split.validation)
-    given = {"validation": held_out} if len(held_out) else {}
-    given["test"] = run.source.test
-    sets = {name: evaluation_batches(run, records) for name, records in given.items()}
-    return evaluate.Exam(run.runner.map(step), sets, watch.evaluated)
+    validation = run.source.val or run.source.train.take(run.split.validation)
+    return ({"validation": validation} if len(validation) else {}) | {"test": run.source.test}
+
+
+def examination(run: Plan, eval_step: EvalStep, watch: Watch) -> evaluate.Exam:
+    """Evaluates on all that is held out."""
+    sets = {name: evaluation_batches(run, records) for name, records in held_out(run).items()}
+    return evaluate.Exam(eval_step, sets, watch.evaluated)
+
+
+def predicted(run: Plan, eval_step: EvalStep, state: TrainState) -> dict[str, np.ndarray]:
+    """Collects what the network says at the end, and the mistakes it is surest of."""
+    sample = predictions.evenly(len(run.split.unlabeled), POOL_SAMPLE)
+    pool = run.source.train.take(run.split.unlabeled[sample])
+    found = {}
+    for name, records in {**held_out(run), "pool": pool}.items():
+        batches = evaluation_batches(run, records)()
+        logits = np.asarray(evaluate.predictions(eval_step, state, batches, len(records)))
+        shown = predictions.confident_mistakes(logits, records.labels, SHOWN)
+        names = np.array(records.names or np.arange(len(records)), str)
+        found[name] = Predictions(logits, records.labels, names, shown, records.read(shown))
+    return predictions.arrays(found)
 
 
 def hooks(run: Plan, exam: evaluate.Exam, store: CheckpointStore) -> tuple[loop.Hook, ...]:

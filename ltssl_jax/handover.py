@@ -12,8 +12,9 @@ from ltssl_jax import planning, trained
 from ltssl_jax.data import growth
 from ltssl_jax.data.growth import Candidates, Grown
 from ltssl_jax.data.sources.base import hash_of
+from ltssl_jax.evaluation.predictions import softmax
+from ltssl_jax.monitoring.progress import progress
 from ltssl_jax.planning import Start
-from ltssl_jax.report.progress import progress
 
 _CHUNK = 1024  # images read at once
 
@@ -87,7 +88,7 @@ def _candidates(before, source, split, earlier, report) -> Candidates:
     pool = _answers(before, source.train.take(split.unlabeled), "pool", report)
     labeled = _answers(before, source.train.take(split.labeled), "labeled images", report)
     return Candidates(
-        probs=trained.softmax(pool.logits),
+        probs=softmax(pool.logits),
         features=pool.features,
         labeled_features=np.concatenate([labeled.features, pool.features[earlier.rows]]),
         labels=np.concatenate([source.train.labels[split.labeled], earlier.labels]),

@@ -79,7 +79,7 @@ def inspect(
     """
     from ltssl_jax import planning
     from ltssl_jax.inspection import findings, look, page
-    from ltssl_jax.report.progress import progress
+    from ltssl_jax.monitoring.progress import progress
 
     out = _writable(out)
     config = config.copy_and_resolve_references().unlock()
@@ -164,7 +164,7 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 def _print(found: Mapping[str, Any], out: pathlib.Path, *, is_quiet: bool) -> None:
     from ltssl_jax.inspection.page import duration
-    from ltssl_jax.report.progress import printer
+    from ltssl_jax.monitoring.progress import printer
 
     console = printer(is_quiet=is_quiet)
     console.print(

@@ -30,8 +30,9 @@ from ltssl_jax import main as main_
 from ltssl_jax import parallel, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import streams
+from ltssl_jax.evaluation.predictions import softmax
+from ltssl_jax.monitoring.progress import printer, progress
 from ltssl_jax.report.predictions import Output, Prediction, Tally
-from ltssl_jax.report.progress import printer, progress
 from ltssl_jax.trained import Trained
 
 # Not absl's own: every command has an --out, and a program may import several commands.
@@ -128,7 +129,7 @@ def predictions(network: Trained, batch: streams.Decoded) -> list[Prediction]:
         )
     # By logits: probabilities next to 1 are equal when rounded.
     best = np.argsort(-logits, axis=1, kind="stable")[:, :2]
-    probs = np.take_along_axis(trained.softmax(logits), best, axis=1)
+    probs = np.take_along_axis(softmax(logits), best, axis=1)
     return [
         Prediction(name, network.class_names[i], p, network.class_names[j], q)
         for name, (i, j), (p, q) in zip(batch.names, best.tolist(), probs.tolist(), strict=True)

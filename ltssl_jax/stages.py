@@ -26,9 +26,9 @@ from ml_collections import ConfigDict
 from ltssl_jax import experiment, handover, methods
 from ltssl_jax.core import InputError
 from ltssl_jax.data import growth
-from ltssl_jax.report.progress import printer
-from ltssl_jax.report.records import RunDirectory
-from ltssl_jax.report.terminal import percent
+from ltssl_jax.monitoring.progress import printer
+from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring.terminal import percent
 from ltssl_jax.training import optim
 from ltssl_jax.training.ema import Averaging
 

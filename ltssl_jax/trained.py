@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from ltssl_jax import parallel, planning, written
 from ltssl_jax.core import InputError, Method, Problem, TrainState, Views
 from ltssl_jax.data.sources.images import Policy
+from ltssl_jax.evaluation.predictions import softmax
 from ltssl_jax.parallel import Runner
 from ltssl_jax.training import state as state_
 from ltssl_jax.training.forward import evaluate
@@ -160,12 +161,6 @@ def load(
         runner=runner,
         batch_size=-(-batch_size // runner.num_devices) * runner.num_devices,
     )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns probabilities `[N, K]` of logits `[N, K]`."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _blank(config: ConfigDict, parts: planning.Parts, shape: tuple[int, int, int]) -> TrainState:

@@ -17,16 +17,16 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 # below it. The first pattern that fits counts. Everybody may import the standard library and the
 # bare package, which holds the version.
 STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "adam", "ema"))
-NUMBERS = "evaluation.confusion evaluation.metrics"
+NUMBERS = "evaluation.confusion evaluation.metrics evaluation.predictions"
 BELOW_4 = f"core data augment models losses memory methods parallel {STEP} {NUMBERS}"
-BELOW_5 = f"{BELOW_4} training evaluation checkpoint report"
+BELOW_5 = f"{BELOW_4} training evaluation checkpoint monitoring"
 BELOW_6 = f"{BELOW_5} defaults planning experiment stages handover written trained setups"
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
-    "main": ("core parallel stages report", "absl jax ml_collections"),
+    "main": ("core parallel stages", "absl jax ml_collections"),
     "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections"),
-    "predict": (f"{BELOW_6} main", "absl jax numpy ml_collections"),
+    "predict": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
     "setups": ("defaults", "ml_collections"),
@@ -40,7 +40,9 @@ FLOORS = {
     "training.loop": (BELOW_4, ARRAYS),
     "evaluation.evaluate": (BELOW_4, ARRAYS),
     "checkpoint": (BELOW_4, f"{ARRAYS} orbax etils.epath"),  # the path type of Orbax
-    "report.*": (f"{BELOW_4} report", f"{ARRAYS} rich matplotlib"),
+    "monitoring.*": (f"{BELOW_4} monitoring", f"{ARRAYS} rich"),
+    # beside the commands: what people read afterwards
+    "report.*": ("core data evaluation monitoring report", "numpy rich matplotlib jinja2 PIL"),
     # 3: one step, on any devices
     "parallel": ("core", "jax numpy"),
     "training.*": (f"core losses.reduce evaluation.confusion {STEP}", "jax flax optax"),
@@ -52,6 +54,7 @@ FLOORS = {
     "memory.*": ("core losses memory", "jax chex"),
     "evaluation.confusion": ("core", "jax chex"),
     "evaluation.metrics": ("core", "numpy"),
+    "evaluation.predictions": ("core", "numpy"),
     "augment.*": ("core augment", "jax numpy"),
     "data.sampler": ("core", "numpy"),
     "data.sources.*": (

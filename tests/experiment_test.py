@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltssl_jax import defaults, experiment
+from ltssl_jax import defaults, experiment, planning, trained
 from ltssl_jax.core import InputError
+from ltssl_jax.evaluation import predictions
 from tests import small
 
 METRICS = {
@@ -71,6 +72,23 @@ def test_the_files_agree_with_each_other(whole):
     assert result["step"] == 12 and result["scored_by"] == "head balanced"
     assert result["weights"] == "ema" and result["feed"] == "resident"
     assert 12 in saved_steps(workdir)
+
+
+def test_what_the_network_says_of_each_image_is_kept(whole):
+    sets = predictions.read(whole[0])
+    assert list(sets) == ["test", "pool"]
+    test, pool = sets["test"], sets["pool"]
+    recounted = np.zeros((10, 10), int)
+    np.add.at(recounted, (test.labels, test.classes), 1)
+    np.testing.assert_array_equal(recounted, np.load(whole[0] / "confusion.npy"))
+    run = planning.plan(small.config())
+    rows = predictions.evenly(len(run.split.unlabeled), 2048)
+    np.testing.assert_array_equal(pool.labels, run.source.train.labels[run.split.unlabeled[rows]])
+    wrong = test.shown
+    assert 0 < len(wrong) <= 48 and (test.classes[wrong] != test.labels[wrong]).all()
+    np.testing.assert_array_equal(test.images, run.source.test.read(wrong))
+    trained_again = trained.load(whole[0], "latest").logits(run.source.test.read(np.arange(500)))
+    np.testing.assert_allclose(test.logits, trained_again, rtol=1e-3, atol=1e-4)
 
 
 def test_the_configuration_is_written_resolved(whole):

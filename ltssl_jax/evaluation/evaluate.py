@@ -10,13 +10,12 @@ import numpy as np
 from ltssl_jax.core import EvalBatch, TrainState
 
 Batches = Callable[[], Iterable[EvalBatch]]
+EvalStep = Callable[[TrainState, EvalBatch], tuple[jax.Array, jax.Array]]
 Confusions = Mapping[str, np.ndarray]
 
 
 def confusion_matrix(
-    eval_step: Callable[[TrainState, EvalBatch], jax.Array],
-    state: TrainState,
-    batches: Iterable[EvalBatch],
+    eval_step: EvalStep, state: TrainState, batches: Iterable[EvalBatch]
 ) -> np.ndarray:
     """Sums the counts of all batches.
 
@@ -32,19 +31,16 @@ def confusion_matrix(
     for batch in batches:  # read by the host while the devices count the one before
         # One at a time: several CPU devices that sum independent batches at once block each other.
         jax.block_until_ready(total)
-        total = total + eval_step(state, batch)
+        total = total + eval_step(state, batch)[0]
     return np.asarray(total).round().astype(np.int64)
 
 
 def predictions(
-    pool_step: Callable[[TrainState, EvalBatch], jax.Array],
-    state: TrainState,
-    batches: Iterable[EvalBatch],
-    number: int,
+    eval_step: EvalStep, state: TrainState, batches: Iterable[EvalBatch], number: int
 ) -> jax.Array:
     """Returns the logits of the first `number` rows of all batches, `[number, K]`."""
     # One after the other, for the reason above.
-    parts = [jax.block_until_ready(pool_step(state, batch)) for batch in batches]
+    parts = [jax.block_until_ready(eval_step(state, batch)[1]) for batch in batches]
     return jnp.concatenate(parts)[:number]
 
 
@@ -70,7 +66,7 @@ class Exam:
 
     def __init__(
         self,
-        eval_step: Callable[[TrainState, EvalBatch], jax.Array],
+        eval_step: EvalStep,
         sets: Mapping[str, Batches],
         announce: Callable[[int, Confusions], Mapping[str, Mapping[str, float]]],
     ):

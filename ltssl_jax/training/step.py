@@ -29,7 +29,7 @@ from ltssl_jax.training.forward import AxisDevices, ExampleKeys, NetworkForward,
 from ltssl_jax.training.optim import Optimizer
 
 TrainStep = Callable[[TrainState, RawBatch, Resident], tuple[TrainState, dict[str, Array]]]
-EvalStep = Callable[[TrainState, EvalBatch], Array]
+EvalStep = Callable[[TrainState, EvalBatch], tuple[Array, Array]]
 
 
 def make_train_step(
@@ -141,34 +141,21 @@ def make_eval_step(
     *,
     axis: str | None,
 ) -> EvalStep:
-    """Returns a pure `(state, batch) -> [K, K]` counts of the EMA network.
+    """Returns a pure `(state, batch) -> (counts [K, K], logits [B, K])` of the EMA network.
 
-    Rows are true classes, columns predictions; padding rows of the batch count nothing.
+    Rows of the counts are true classes, columns predictions; padding rows of the batch, and images
+    of unknown class, count nothing. Both are of all devices' images.
     """
     devices = AxisDevices(axis)
     num_classes = problem.labeled_counts.shape[0]
 
-    def eval_step(state: TrainState, batch: EvalBatch) -> Array:
-        logits = _predicted(method, model, problem, views, state, batch)
-        predictions = jnp.argmax(logits, axis=-1)
-        return devices.sum(confusion.count(batch.label, predictions, batch.mask, num_classes))
+    def eval_step(state: TrainState, batch: EvalBatch) -> tuple[Array, Array]:
+        epoch = jnp.maximum(state.step - 1, 0) // problem.steps_per_epoch
+        network = functools.partial(evaluate, model, state.ema)
+        images = views.evaluation(batch.image)
+        logits = method.predict(state.method_state, network, images, epoch)
+        mask = batch.mask * (batch.label >= 0)
+        counts = confusion.count(batch.label, jnp.argmax(logits, axis=-1), mask, num_classes)
+        return devices.sum(counts), devices.gather(logits)
 
     return eval_step
-
-
-def make_pool_step(
-    method: Method, model: nn.Module, problem: Problem, views: Views, *, axis: str | None
-) -> EvalStep:
-    """Returns a pure `(state, batch) -> [B, K]` logits of the EMA network, of all devices' rows."""
-    devices = AxisDevices(axis)
-
-    def pool_step(state: TrainState, batch: EvalBatch) -> Array:
-        return devices.gather(_predicted(method, model, problem, views, state, batch))
-
-    return pool_step
-
-
-def _predicted(method, model, problem, views, state, batch):
-    epoch = jnp.maximum(state.step - 1, 0) // problem.steps_per_epoch
-    network = functools.partial(evaluate, model, state.ema)
-    return method.predict(state.method_state, network, views.evaluation(batch.image), epoch)

@@ -328,14 +328,18 @@ def test_evaluation_counts_each_image_once_on_any_number_of_devices():
     mask = (np.arange(64) < 61).astype(np.float32)
     labels = np.arange(64, dtype=np.int32) % K
     whole = core.EvalBatch(np.arange(64, dtype=np.int32), labels, mask, images)
-    counts = []
+    counts, logits = [], []
     for mode, num_devices in [("jit", 1), ("pmap", 8), ("shard_map", 8)]:
         runner = parallel.make(mode, num_devices=num_devices)
         step = make_eval_step(
             method, network(method, runner.axis), problem(), GivenViews(), axis=runner.axis
         )
-        counts.append(np.asarray(runner.map(step)(runner.replicate(final), runner.shard(whole))))
+        found = runner.map(step)(runner.replicate(final), runner.shard(whole))
+        counts.append(np.asarray(found[0]))
+        logits.append(np.asarray(found[1]))
     assert counts[0].sum() == 61
     np.testing.assert_array_equal(counts[0].sum(axis=1), np.bincount(labels[:61], minlength=K))
     np.testing.assert_array_equal(counts[0], counts[1])
     np.testing.assert_array_equal(counts[0], counts[2])
+    for others in logits[1:]:  # of all images, in their order
+        np.testing.assert_allclose(others, logits[0], rtol=1e-5, atol=1e-5)

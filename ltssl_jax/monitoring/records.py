@@ -4,6 +4,7 @@
 `metrics.jsonl`   one JSON object per log or evaluation
 `result.json`     the final numbers, with what they are numbers of
 `confusion.npy`   the `[K, K]` counts from which every number can be computed again
+`predictions.npz` what the network says of each image of these sets, see `evaluation.predictions`
 `skipped.csv`     the files and rows that are not used, and why
 """
 
@@ -43,10 +44,15 @@ class RunDirectory:
 
     def write_confusion(self, matrix: np.ndarray) -> None:
         """Writes `confusion.npy`."""
-        path = self.path / "confusion.partial.npy"
-        if self._is_writer:
-            np.save(path, matrix, allow_pickle=False)
-            path.replace(self.path / "confusion.npy")
+        content = io.BytesIO()
+        np.save(content, matrix, allow_pickle=False)
+        self._replace("confusion.npy", content.getvalue())
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes arrays by name as `.npz`, whole or not at all."""
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        self._replace(name, content.getvalue())
 
     def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes rows as CSV (UTF-8) with a header, whole or not at all."""

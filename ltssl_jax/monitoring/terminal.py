@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ltssl_jax.core import Log
 from ltssl_jax.evaluation import metrics as metrics_
-from ltssl_jax.report.progress import bar, printer
+from ltssl_jax.monitoring.progress import bar, printer
 
 ROWS = {
     "balanced_accuracy": "balanced accuracy",

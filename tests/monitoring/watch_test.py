@@ -7,9 +7,9 @@ import pytest
 
 from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics
-from ltssl_jax.report.records import RunDirectory
-from ltssl_jax.report.terminal import Terminal
-from ltssl_jax.report.watch import Watch
+from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring.terminal import Terminal
+from ltssl_jax.monitoring.watch import Watch
 
 NAMES, COUNTS = ("cat", "dog", "cow"), np.array([30, 10, 3])
 TEST = np.array([[9, 1, 0], [2, 3, 0], [0, 4, 1]])

@@ -10,7 +10,7 @@ from flax.traverse_util import unflatten_dict
 
 from ltssl_jax.data import splits
 from ltssl_jax.data.sources.base import Source, in_memory
-from ltssl_jax.report import card
+from ltssl_jax.monitoring import card
 from tests import toy
 
 LABELS = np.arange(30) % 3

@@ -9,8 +9,8 @@ import numpy as np
 
 from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics as metrics_
-from ltssl_jax.report.records import RunDirectory
-from ltssl_jax.report.terminal import Terminal
+from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring.terminal import Terminal
 
 METRIC = "balanced_accuracy"
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ltssl_jax.report import progress as progress_
+from ltssl_jax.monitoring import progress as progress_
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from ltssl_jax.core import Log
 from ltssl_jax.evaluation import metrics
-from ltssl_jax.report.terminal import Terminal
+from ltssl_jax.monitoring.terminal import Terminal
 
 CONFUSION = np.array([[9, 1, 0], [2, 3, 0], [0, 4, 1]])
 COUNTS = np.array([30, 10, 3])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ltssl_jax.core import InputError
-from ltssl_jax.report.records import RunDirectory
+from ltssl_jax.monitoring.records import RunDirectory
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""What a trained network says of sets of images, kept in a file beside the truth; NumPy only.
+
+`predictions.npz` of a run has `test`, `validation` where there is one, and `pool`: a sample of the
+unlabeled images, at even distances. It is all that calibration, paired comparisons and sheets of
+mistakes need: neither the images nor the network.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltssl_jax.core import InputError
+
+FILE = "predictions.npz"
+_HALF_BEYOND = 2**26  # bytes of logits of a set from which they are kept in half precision
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The logits of `N` images, in evaluation order.
+
+    Attributes:
+      logits: `[N, K]` float32.
+      labels: `[N]` int32, true classes; -1 where nobody knows.
+      names: `[N]` str, what reports call the images.
+      shown: `[M]` int, rows of the images that are kept: the most confident mistakes.
+      images: `[M, H, W, C]` uint8, these images.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+    shown: np.ndarray
+    images: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """`[N, K]` float32, the softmax of the logits."""
+        return softmax(self.logits)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """`[N]` int, predicted classes."""
+        return np.argmax(self.logits, axis=1)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns probabilities `[N, K]` of logits `[N, K]`."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def confident_mistakes(logits: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """Finds the images of known class that are called another one with the highest probability.
+
+    Args:
+      logits: `[N, K]`.
+      labels: `[N]` int, -1 where unknown.
+      most: how many at most.
+
+    Returns:
+      `[M]` int positions, the most confident first.
+    """
+    wrong = np.flatnonzero((labels >= 0) & (np.argmax(logits, axis=1) != labels))
+    confidence = softmax(logits[wrong]).max(axis=1)
+    return wrong[np.argsort(-confidence, kind="stable")][:most]
+
+
+def evenly(number: int, most: int) -> np.ndarray:
+    """Returns at most `most` of the positions `0 ... number - 1`, at even distances."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).round().astype(np.int64))
+
+
+def arrays(sets: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
+    """Names the arrays of all sets for a file: `test/logits` and so on."""
+    made = {
+        f"{name}/{key}": value for name, one in sets.items() for key, value in vars(one).items()
+    }
+    for key in [key for key in made if key.endswith("/logits")]:
+        if made[key].nbytes > _HALF_BEYOND:
+            made[key] = made[key].astype(np.float16)
+    return made
+
+
+def read(run: str | os.PathLike) -> dict[str, Predictions]:
+    """Reads `predictions.npz` of a run directory; empty where the run has not finished.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = os.path.join(run, FILE)
+    if not os.path.exists(path):
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {key: file[key] for key in file.files}
+        sets = dict.fromkeys(key.partition("/")[0] for key in found)
+        return {name: _of(name, found) for name in sets}
+    except Exception as error:  # NumPy and zipfile raise half a dozen types
+        raise InputError(
+            f"{path} cannot be read ({error}); the training command writes it again"
+        ) from error
+
+
+def _of(name: str, found: Mapping[str, np.ndarray]) -> Predictions:
+    fields = {key: found[f"{name}/{key}"] for key in Predictions.__dataclass_fields__}
+    return Predictions(**fields | {"logits": fields["logits"].astype(np.float32)})
