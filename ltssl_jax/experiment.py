@@ -89,7 +89,8 @@ def train(
         if int(state.step) < run.problem.total_steps:
             store.save(state)
             return watch.interrupted(int(state.step))
-        facts = dict(devices=devices, feed=batches.kind)
+        counts = run.problem.given_counts
+        facts = dict(devices=devices, feed=batches.kind, labeled_counts=counts)
         watch.records.write_arrays(predictions.FILE, predicted(run, eval_step, state))
         return watch.finished(int(state.step), exam.confusions(state), identity | facts)
 

@@ -20,16 +20,24 @@ STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "
 NUMBERS = "evaluation.confusion evaluation.metrics evaluation.predictions"
 BELOW_4 = f"core data augment models losses memory methods parallel {STEP} {NUMBERS}"
 BELOW_5 = f"{BELOW_4} training evaluation checkpoint monitoring"
-BELOW_6 = f"{BELOW_5} defaults planning experiment stages handover written trained setups"
+BELOW_6 = f"{BELOW_5} defaults planning experiment stages handover written trained setups baselines"
+STATISTICS = "evaluation.calibration evaluation.comparison evaluation.priors evaluation.reweighting"
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
-    "main": ("core parallel stages", "absl jax ml_collections"),
+    "main": ("core parallel baselines stages", "absl jax ml_collections"),
     "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections"),
     "predict": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
+    "evaluate": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
+    "suggest": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
+    "sweep": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
+    "export": (f"{BELOW_6} main exporting", "absl jax numpy ml_collections"),
+    "report.__main__": (f"{BELOW_6} main report", "absl"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
     "setups": ("defaults", "ml_collections"),
+    "baselines": (f"{BELOW_5} experiment stages report", f"{ARRAYS} ml_collections"),
+    "estimator": (f"{BELOW_6}", f"{ARRAYS} ml_collections sklearn"),
     "planning": (BELOW_5, f"{ARRAYS} ml_collections"),
     "experiment": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
     "stages": (f"{BELOW_5} experiment handover", f"{ARRAYS} ml_collections"),
@@ -40,8 +48,12 @@ FLOORS = {
     "training.loop": (BELOW_4, ARRAYS),
     "evaluation.evaluate": (BELOW_4, ARRAYS),
     "checkpoint": (BELOW_4, f"{ARRAYS} orbax etils.epath"),  # the path type of Orbax
-    "monitoring.*": (f"{BELOW_4} monitoring", f"{ARRAYS} rich"),
-    # beside the commands: what people read afterwards
+    "monitoring.*": (f"{BELOW_4} monitoring", f"{ARRAYS} rich matplotlib tensorboardX wandb"),
+    # beside the commands: a trained network for other programs; what people read afterwards
+    "exporting.*": (
+        "core evaluation trained exporting",
+        f"{ARRAYS} orbax tensorflow jax2onnx onnx onnxruntime safetensors",
+    ),
     "report.*": ("core data evaluation monitoring report", "numpy rich matplotlib jinja2 PIL"),
     # 3: one step, on any devices
     "parallel": ("core", "jax numpy"),
@@ -55,6 +67,7 @@ FLOORS = {
     "evaluation.confusion": ("core", "jax chex"),
     "evaluation.metrics": ("core", "numpy"),
     "evaluation.predictions": ("core", "numpy"),
+    **dict.fromkeys(STATISTICS.split(), ("core evaluation", "numpy scipy")),
     "augment.*": ("core augment", "jax numpy"),
     "data.sampler": ("core", "numpy"),
     "data.sources.*": (
@@ -65,7 +78,7 @@ FLOORS = {
     "data.*": ("core data", "numpy PIL sklearn"),
     # beside the line from data to parallel: a look at the images before training
     "inspection.*": (
-        "core data inspection",
+        "core data inspection evaluation.calibration",
         "jax numpy scipy sklearn threadpoolctl imagehash jinja2 PIL",
     ),
     # 0: the nouns
@@ -76,7 +89,7 @@ FLOORS = {
 }
 INSIDE_FUNCTIONS_ONLY = (
     "tensorflow", "tensorflow_datasets", "sklearn", "scipy", "pyarrow", "imagehash", "jinja2",
-    "matplotlib",
+    "matplotlib", "tensorboardX", "wandb", "safetensors", "onnx", "onnxruntime", "jax2onnx",
 )  # fmt: skip
 LONGEST_FUNCTION = 50
 LONGEST_FILE = {"methods/*": 150, "*": 300}
