@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from ltssl_jax.evaluation.calibration import calibrate
 from ltssl_jax.inspection import probe
 
 FEWEST = 5  # labeled images of a class that is estimated by itself
@@ -142,31 +143,6 @@ def maximize(probs: np.ndarray, prior: np.ndarray, *, held_back: float = 0.0) ->
             return new
         frequency = new
     return frequency
-
-
-def calibrate(log_probs: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Finds factor and biases `[G]` that make `softmax(factor * log_probs + bias)` calibrated.
-
-    Biases are held near 0 by a normal prior of variance 1.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import logsumexp
-
-    rows = np.arange(len(labels))
-    counts = np.bincount(labels, minlength=log_probs.shape[1])
-
-    def objective(x):
-        factor, bias = np.exp(x[0]), x[1:].astype(np.float32)
-        logits = np.float32(factor) * log_probs + bias[None, :]
-        log_q = logits - logsumexp(logits, axis=1, keepdims=True)
-        q = np.exp(log_q)
-        slope = np.vdot(q, log_probs) - log_probs[rows, labels].sum(dtype=np.float64)
-        gradient = np.concatenate([[factor * slope], q.sum(axis=0) - counts + bias])
-        return -log_q[rows, labels].sum(dtype=np.float64) + 0.5 * bias @ bias, gradient
-
-    start = np.zeros(1 + log_probs.shape[1])
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 25}).x
-    return float(np.exp(found[0])), found[1:]
 
 
 def _check(groups, counts, pool) -> None:

@@ -123,16 +123,6 @@ def test_maximize_is_the_fixed_point_of_saerens():
     np.testing.assert_allclose(held, (certain.mean(axis=0) + prior) / 2, atol=1e-4)
 
 
-def test_calibration_undoes_a_temperature():
-    rng = np.random.default_rng(0)
-    probs = rng.dirichlet([1, 1, 1], 4000)
-    labels = np.array([rng.choice(3, p=p) for p in probs])
-    log_probs = (3 * np.log(probs) + np.array([1.0, 0, -1])[None, :]).astype(np.float32)
-    factor, bias = shift.calibrate(log_probs, labels)
-    assert factor == pytest.approx(1 / 3, rel=0.1)
-    np.testing.assert_allclose(bias - bias.mean(), [-1 / 3, 0, 1 / 3], atol=0.1)
-
-
 def test_probe_is_the_predictive_density():
     labeled, labels = gaussians([60, 1, 0, 9], seed=0)
     found = probe.fit(labeled, labels, 4)
