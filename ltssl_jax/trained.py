@@ -3,7 +3,8 @@
 import functools
 import os
 import pathlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ltssl_jax import parallel, planning, written
-from ltssl_jax.core import InputError, Method, Problem, TrainState, Views
+from ltssl_jax.core import Array, InputError, Method, Problem, PyTree, TrainState, Views
 from ltssl_jax.data.sources.images import Policy
 from ltssl_jax.evaluation.predictions import softmax
 from ltssl_jax.parallel import Runner
@@ -93,32 +94,36 @@ class Trained:
         return softmax(self.logits(images))
 
     @property
+    def weights(self) -> PyTree:
+        """What `outputs` reads of the checkpoint."""
+        return self.state.ema, self.state.method_state
+
+    def outputs(self, weights: PyTree, images: Array) -> tuple[Array, Array]:
+        """Returns logits and features of uint8 images; pure, for those who compile it."""
+        ema, method_state = weights
+        network = functools.partial(evaluate, self.model, ema)
+        views = self.views.evaluation(images)
+        features = network(views).features  # computed once: XLA sees that it is asked twice
+        logits = self.method.predict(method_state, network, views, jnp.int32(self._epoch))
+        return logits, features.reshape(features.shape[0], -1)  # branches side by side
+
+    @property
     def _epoch(self) -> int:
         return max(int(self.state.step) - 1, 0) // self.problem.steps_per_epoch
 
     def _batch(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
         padding = np.zeros((self.batch_size - len(images), *self.image_shape), np.uint8)
         batch = self.runner.shard(np.concatenate([images, padding]))
-        rows = self._step(self._weights, batch)
+        rows = self._step(self._placed, batch)
         return tuple(np.asarray(x, np.float32)[: len(images)] for x in rows)
 
     @functools.cached_property
-    def _weights(self) -> Any:
-        return self.runner.replicate((self.state.ema, self.state.method_state))
+    def _placed(self) -> PyTree:
+        return self.runner.replicate(self.weights)
 
     @functools.cached_property
     def _step(self):
-        epoch = jnp.int32(self._epoch)
-
-        def step(weights, images):
-            ema, method_state = weights
-            network = functools.partial(evaluate, self.model, ema)
-            views = self.views.evaluation(images)
-            features = network(views).features  # computed once: XLA sees that it is asked twice
-            logits = self.method.predict(method_state, network, views, epoch)
-            return logits, features.reshape(len(features), -1)  # branches side by side
-
-        return self.runner.map(step)
+        return self.runner.map(self.outputs)
 
 
 def load(
@@ -142,22 +147,35 @@ def load(
     InputError.check(batch_size > 0, "batch size", batch_size, "at least 1")
     path = written.last_stage(pathlib.Path(run_dir))
     config, identity = written.identified(path)
-    data, shape = identity["data"], tuple(identity["data"]["image_shape"])
+    network = untrained(config, identity["data"], batch_size=batch_size, num_devices=num_devices)
+    state, why = written.restored(path, identity, which, network.state)
+    return replace(network, state=state, chosen=f"step {int(state.step)}, {why}")
+
+
+def untrained(
+    config: ConfigDict, data: Mapping[str, Any], *, batch_size: int = 256, num_devices: int = 0
+) -> Trained:
+    """Builds the network of a run, with zeros for weights.
+
+    Args:
+      config: of the run; of `data` only what concerns images.
+      data: of its identity card: class_names, image_shape, labeled_counts, num_unlabeled.
+      batch_size, num_devices: as in `load`.
+    """
     # Under `jit` the outputs of a batch stay spread over the devices.
     runner = parallel.make("jit", num_devices=num_devices, is_local=True)
-    counts = np.asarray(data["labeled_counts"])
+    shape, counts = tuple(data["image_shape"]), np.asarray(data["labeled_counts"])
     parts = planning.assembled(config, runner, counts, data["num_unlabeled"])
-    state, why = written.restored(path, identity, which, _blank(config, parts, shape))
     return Trained(
         config=config,
         method=parts.method,
         model=parts.model,
         views=parts.views,
         problem=parts.problem,
-        state=state,
+        state=_blank(config, parts, shape),
         class_names=tuple(data["class_names"]),
         image_shape=shape,
-        chosen=f"step {int(state.step)}, {why}",
+        chosen="untrained",
         runner=runner,
         batch_size=-(-batch_size // runner.num_devices) * runner.num_devices,
     )
