@@ -53,6 +53,7 @@ def base() -> ConfigDict:
         eval_batch_size=512,
     )
     config.stages = ConfigDict(dict(order=()))  # of several trainings; see `stage`
+    config.baseline = False  # afterwards the labeled images alone, for comparison; see `baselines`
     config.parallel = dict(
         mode="pmap",  # pmap | shard_map | jit
         num_devices=0,  # 0: all there are

@@ -39,10 +39,10 @@ def main(argv: list[str]) -> None:
     parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
     start_processes(config.parallel)
     keep_compilations()
-    from ltssl_jax import stages  # after the processes have met: it may touch devices
+    from ltssl_jax import baselines  # after the processes have met: it may touch devices
 
     command = shlex.join(["python", "-m", "ltssl_jax.main", *sys.argv[1:]])
-    result = stages.train(config, run_directory(), command=command)
+    result = baselines.train(config, run_directory(), command=command)
     if not result:
         sys.exit(130)  # interrupted, as the shell counts
 

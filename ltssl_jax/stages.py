@@ -36,7 +36,8 @@ BEGINNINGS = ("scratch", "backbone", "network")
 # What the stages of an experiment share: rows of the pool must mean the same images in all of them.
 _SHARED = ("source", "split", "image_size", "resize", "channels")
 # What may be changed without making a stage another one.
-_INDIFFERENT = (
+INDIFFERENT = (
+    "baseline",
     "parallel",
     "train.log_every",
     "train.evaluate_every",
@@ -80,7 +81,7 @@ def train(
         _check_unchanged(directory, stage, config.stages[name])
         stated = {"directories": [d.name for d in directories], "finished": finished}
         records.write_json("stages.json", stated)
-        result = _result(directory)
+        result = result_of(directory)
         if result and jax.process_index() == 0:
             printer(is_quiet=is_quiet).print(_as_finished(directory, result))
         if not result:
@@ -103,6 +104,14 @@ def without_stages(config: ConfigDict) -> ConfigDict:
     config = config.copy_and_resolve_references().unlock()
     config.stages = ConfigDict(dict(order=()))
     return config.lock()
+
+
+def result_of(directory: pathlib.Path) -> dict[str, Any]:
+    """Returns the content of `result.json`; empty until a run, or a stage, has finished."""
+    try:
+        return json.loads((directory / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def check(config: ConfigDict) -> list[ConfigDict]:
@@ -220,7 +229,7 @@ def _check_unchanged(directory: pathlib.Path, config: ConfigDict, stage: ConfigD
         f"{field.removeprefix('config.')}: then {theirs.get(field)!r}, now {ours.get(field)!r}"
         for field in sorted(ours | theirs)
         if ours.get(field) != theirs.get(field)
-        and not field.removeprefix("config.").startswith(_INDIFFERENT)
+        and not field.removeprefix("config.").startswith(INDIFFERENT)
     ]
     if different:
         raise InputError(
@@ -232,10 +241,3 @@ def _check_unchanged(directory: pathlib.Path, config: ConfigDict, stage: ConfigD
 def _as_finished(directory: pathlib.Path, result: Mapping[str, Any]) -> str:
     score = percent(result["test"]["balanced_accuracy"])
     return f"{directory} is finished: test balanced accuracy {score} %"
-
-
-def _result(directory: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads((directory / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -16,7 +16,9 @@ ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 # Module pattern -> (modules of this package, third-party packages) it may import; a name allows all
 # below it. The first pattern that fits counts. Everybody may import the standard library and the
 # bare package, which holds the version.
-STEP = " ".join(f"training.{m}" for m in ("forward", "step", "state", "optim", "adam", "ema"))
+STEP = " ".join(
+    f"training.{m}" for m in ("audit", "forward", "step", "state", "optim", "adam", "ema")
+)
 NUMBERS = "evaluation.confusion evaluation.metrics evaluation.predictions"
 BELOW_4 = f"core data augment models losses memory methods parallel {STEP} {NUMBERS}"
 BELOW_5 = f"{BELOW_4} training evaluation checkpoint monitoring"
@@ -25,7 +27,7 @@ STATISTICS = "evaluation.calibration evaluation.comparison evaluation.priors eva
 ARRAYS = "jax flax optax numpy"
 FLOORS = {
     # 6: commands
-    "main": ("core parallel baselines stages", "absl jax ml_collections"),
+    "main": ("core parallel baselines", "absl jax ml_collections"),
     "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections"),
     "predict": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
     "evaluate": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
@@ -36,7 +38,7 @@ FLOORS = {
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
     "setups": ("defaults", "ml_collections"),
-    "baselines": (f"{BELOW_5} experiment stages report", f"{ARRAYS} ml_collections"),
+    "baselines": (f"{BELOW_5} defaults experiment stages report", f"{ARRAYS} ml_collections"),
     "estimator": (f"{BELOW_6}", f"{ARRAYS} ml_collections sklearn"),
     "planning": (BELOW_5, f"{ARRAYS} ml_collections"),
     "experiment": (f"{BELOW_5} planning", f"{ARRAYS} ml_collections"),
