@@ -1,5 +1,6 @@
 """The whole story on one page: from a configuration to a trained, evaluated, resumable run."""
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 from ltssl_jax import parallel, planning
 from ltssl_jax.checkpoint import CheckpointStore
-from ltssl_jax.core import InputError, RawBatch, TrainState
+from ltssl_jax.core import InputError, RawBatch, Resident, TrainState
 from ltssl_jax.data import feed
 from ltssl_jax.data.sources import Records, Skipped
 from ltssl_jax.evaluation import evaluate, predictions
@@ -76,7 +77,7 @@ def train(
             step,
             state,
             stacks(run, batches, int(state.step), at_once),
-            run.runner.replicate(batches.resident),
+            run.runner.replicate(resident(run, batches)),
             total_steps=run.problem.total_steps,
             at_once=at_once,
             log_every=run.config.train.log_every,
@@ -123,6 +124,12 @@ def restored(run: Plan, store: CheckpointStore) -> TrainState:
             f" {run.problem.total_steps}; raise train.steps or choose another --workdir"
         )
     return state
+
+
+def resident(run: Plan, batches: feed.Feed) -> Resident:
+    """Returns what stays on the devices; the truth only where it is known of the whole pool."""
+    is_known = (run.truth >= 0).all()
+    return batches.resident.replace(truth=run.truth if is_known else None)
 
 
 def stacks(run: Plan, batches: feed.Feed, start: int, at_once: int) -> Iterator[RawBatch]:
@@ -202,6 +209,7 @@ def predicted(run: Plan, eval_step: EvalStep, state: TrainState) -> dict[str, np
     """Collects what the network says at the end, and the mistakes it is surest of."""
     sample = predictions.evenly(len(run.split.unlabeled), POOL_SAMPLE)
     pool = run.source.train.take(run.split.unlabeled[sample])
+    pool = dataclasses.replace(pool, labels=run.truth[sample])  # not what an earlier stage guessed
     found = {}
     for name, records in {**held_out(run), "pool": pool}.items():
         batches = evaluation_batches(run, records)()

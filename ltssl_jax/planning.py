@@ -55,11 +55,16 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Parts):
-    """What a configuration means: every part of the pipeline, built and checked."""
+    """What a configuration means: every part of the pipeline, built and checked.
+
+    Attributes:
+      truth: `[N_u]` int32, true classes of the pool, -1 where unknown; for reports only.
+    """
 
     config: ConfigDict
     source: Source
     split: Split
+    truth: np.ndarray
     start: Start = Start()
 
 
@@ -79,6 +84,7 @@ def plan(config: ConfigDict, progress: Progress | None = None, start: Start | No
     source, split = load_data(config, progress)
     config, start = with_channel_statistics(config, source, split), start or Start()
     check_start(config, split, start)
+    truth = source.train.labels[split.unlabeled].astype(np.int32)  # before pseudo-labels replace it
     source, grown = growth.applied(source, split, start.grown)
     parts = assembled(
         config,
@@ -88,7 +94,8 @@ def plan(config: ConfigDict, progress: Progress | None = None, start: Start | No
         is_labeled=grown.is_labeled,
         given_counts=split.labeled_counts,
     )
-    return Plan(config=config, source=source, split=grown, start=start, **vars(parts))
+    known = dict(source=source, split=grown, truth=truth)
+    return Plan(config=config, start=start, **known, **vars(parts))
 
 
 def check_start(config: ConfigDict, split: Split, start: Start) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltssl_jax.checkpoint import CheckpointStore
-from ltssl_jax.core import InputError
+from ltssl_jax.core import InputError, Resident
 from tests import toy
 
 IDENTITY = {
@@ -165,7 +165,7 @@ def test_a_run_goes_on_with_other_devices(tmp_path):
     with CheckpointStore(tmp_path, IDENTITY) as store:
         restored = runner.replicate(store.restore_or(start))
     assert_identical(jax.device_get(restored), jax.device_get(states[2]))
-    resumed, _ = step(restored, runner.shard(toy.batch(seed=2)), None)
+    resumed, _ = step(restored, runner.shard(toy.batch(seed=2)), Resident())
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
         jax.device_get(resumed),

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ltssl_jax import defaults, experiment, planning, trained
 from ltssl_jax.core import InputError
+from ltssl_jax.data.growth import Grown
 from ltssl_jax.evaluation import predictions
 from tests import small
 
@@ -106,13 +107,29 @@ def test_metrics_are_one_object_per_log_and_evaluation(whole):
     assert [line["step"] for line in evaluations] == [4, 8, 12]
     terms, masks = {f"loss/{name}" for name in TERMS}, {f"monitor/mask/{name}" for name in HEADS}
     known = {"step", "kind", "seconds", "images_per_second", "loss"}
-    known |= {"grad_norm", "learning_rate", "input_share"}
+    known |= {"grad_norm", "learning_rate", "input_share", "pseudo/true", "pseudo/seen"}
+    known |= {f"pseudo/{name}/{counted}" for name in HEADS for counted in ("kept", "correct")}
     for line in logs:
         assert set(line) == known | terms | masks
+        assert sum(line["pseudo/true"]) == pytest.approx(line["pseudo/seen"], rel=1e-5)
         assert sum(line[term] for term in terms) == pytest.approx(line["loss"], rel=1e-5)
     for line in evaluations:
         assert set(line) == {"step", "kind", "scored_by"} | {f"test/{key}" for key in METRICS}
     assert [line["scored_by"] for line in evaluations] == ["head base"] * 2 + ["head balanced"]
+
+
+def test_truth_is_no_guess_of_an_earlier_stage_and_known_of_all_or_not_used():
+    plain = experiment.plan(small.config())
+    rows = np.array([0, 5])
+    guessed = (plain.truth[rows] + 1) % 10
+    start = planning.Start(Grown(rows, guessed.astype(np.int32)))
+    grown = experiment.plan(small.config(), start=start)
+    np.testing.assert_array_equal(grown.source.train.labels[grown.split.unlabeled[rows]], guessed)
+    np.testing.assert_array_equal(grown.truth, plain.truth)
+    batches = experiment.training_feed(grown, 0)
+    np.testing.assert_array_equal(experiment.resident(grown, batches).truth, plain.truth)
+    partly = dataclasses.replace(grown, truth=np.where(plain.truth == 3, -1, plain.truth))
+    assert experiment.resident(partly, batches).truth is None
 
 
 def test_the_small_run_is_not_trivial(whole):

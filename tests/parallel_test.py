@@ -202,20 +202,20 @@ def test_many_steps_at_once_are_steps_one_by_one(mode, num_devices):
     rows, metrics = [toy.batch(seed=n) for n in range(3)], []
     one_by_one = state
     for row in rows:
-        one_by_one, values = step(one_by_one, runner.shard(row), core.Resident())
+        one_by_one, values = step(one_by_one, runner.shard(row), toy.RESIDENT)
         metrics.append(values)
     pure = toy.train_step(
         model=toy.network(toy.Flat(axis_name=runner.axis)), optimizer=SGD, axis=runner.axis
     )
     at_once = runner.map(many(pure), batch_axis=1, num_shared=1)
     stack = lambda *rows: runner.shard(jax.tree.map(lambda *x: np.stack(x), *rows), axis=1)  # noqa: E731
-    found, averages = at_once(state, stack(*rows), core.Resident())
-    expected = jax.tree.map(lambda *x: np.mean(x), *metrics)
+    found, averages = at_once(state, stack(*rows), toy.RESIDENT)
+    expected = jax.tree.map(lambda *x: np.mean(x, axis=0), *metrics)
     assert_close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)  # noqa: E731
     jax.tree.map(assert_close, (found, averages), (one_by_one, expected))
     # A stack of one needs no loop, and is the step itself.
-    found, averages = at_once(state, stack(rows[0]), core.Resident())
-    expected = step(state, runner.shard(rows[0]), core.Resident())
+    found, averages = at_once(state, stack(rows[0]), toy.RESIDENT)
+    expected = step(state, runner.shard(rows[0]), toy.RESIDENT)
     jax.tree.map(assert_close, (found, averages), expected)
 
 

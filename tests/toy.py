@@ -19,6 +19,7 @@ from ltssl_jax.training.step import make_train_step
 SHAPE = (8, 8, 1)
 NUM_CLASSES = 3
 PROBLEM = core.Problem(jnp.array([30, 10, 3]), 100, steps_per_epoch=2, total_steps=10)
+RESIDENT = core.Resident(truth=np.arange(16, dtype=np.int32) ** 2 % 3)  # images come with batches
 
 
 class Flat(nn.Module):
@@ -53,16 +54,18 @@ class Method:
         log_pi, probs = method_state["log_prior"], ctx.devices.mean(jnp.mean(nn.softmax(weak), 0))
         keys = ctx.rng.per_example("mask", batch.unlabeled.index)
         mask = (jax.random.key_data(keys)[:, 0] % 2).astype(jnp.float32)
+        pseudo_labels = jnp.argmax(weak, -1)
         terms = {
             "supervised": core.Term(
                 logit_adjusted_cross_entropy(labeled, batch.labeled.label, log_pi)
             ),
             "consistency": core.Term(
-                mask * cross_entropy(strong, jnp.argmax(weak, -1)), 0.5, jnp.sum(mask)
+                mask * cross_entropy(strong, pseudo_labels), 0.5, jnp.sum(mask)
             ),
         }
         running = 0.9 * method_state["probs"] + 0.1 * probs
-        monitors = {"label": batch.labeled.label, "epoch": ctx.epoch, "mask": mask}
+        monitors = {"label": batch.labeled.label, "epoch": ctx.epoch}
+        monitors |= {"mask/base": core.Kept(pseudo_labels, mask)}
         return core.Loss(terms, {"log_prior": log_pi, "probs": running}, monitors)
 
     def predict(self, method_state, network, images, epoch):
@@ -138,7 +141,7 @@ def train(num_steps, **how):
     runner, state, step = trainer(**how)
     states, metrics = [state], []
     for n in range(num_steps):
-        state, m = step(state, runner.shard(batch(seed=n)), None)
+        state, m = step(state, runner.shard(batch(seed=n)), RESIDENT)
         states.append(state)
         metrics.append(m)
     return states, metrics

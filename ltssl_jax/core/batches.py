@@ -17,7 +17,7 @@ class Stream:
       index: `[B]` int32, position of each example in its subset of the split.
       slot: `[B]` int32, place of each example in the global batch; with the step it names the
         example's randomness, whatever the number of devices.
-      label: `[B]` int32; -1 throughout the unlabeled stream, whose classes no step may see.
+      label: `[B]` int32; -1 throughout the unlabeled stream, whose classes no batch has.
       image: `[B, H, W, C]` uint8, or None where the images are resident on the device.
     """
 
@@ -43,10 +43,17 @@ class RawBatch:
 
 @struct.dataclass
 class Resident:
-    """uint8 images `[N, H, W, C]` kept on the device, or None where the feed sends images."""
+    """What stays on the device from step to step.
+
+    Attributes:
+      labeled, unlabeled: uint8 images `[N, H, W, C]`, or None where the feed sends images.
+      truth: `[N_u]` int32, true classes of the pool, or None where they are not all known. For the
+        count of right pseudo-labels alone: neither views nor methods ever receive it.
+    """
 
     labeled: Array | None = None
     unlabeled: Array | None = None
+    truth: Array | None = None
 
 
 @struct.dataclass

@@ -66,18 +66,31 @@ class Term(NamedTuple):
     count: Array | None = None
 
 
+class Kept(NamedTuple):
+    """Hard pseudo-labels of an unlabeled batch, as a monitor.
+
+    Attributes:
+      labels: `[U]` int32.
+      mask: `[U]` float32, how much each counts.
+    """
+
+    labels: Array
+    mask: Array
+
+
 class Loss(NamedTuple):
     """What `Method.loss` returns.
 
     Attributes:
       terms: the objective, term by name.
       state: next method state; only what the next step needs.
-      monitors: arrays a human wants to see; averaged, never fed back.
+      monitors: arrays a human wants to see, averaged, and pseudo-labels, counted by class (of these
+        the average is that of the mask); never fed back.
     """
 
     terms: Mapping[str, Term]
     state: PyTree
-    monitors: Mapping[str, Array]
+    monitors: Mapping[str, Array | Kept]
 
 
 class Problem(NamedTuple):
@@ -201,6 +214,11 @@ class Targets(NamedTuple):
     probs: Array
     labels: Array
     mask: Array
+
+    @property
+    def kept(self) -> Kept:
+        """The pseudo-labels, as a monitor."""
+        return Kept(self.labels, self.mask)
 
 
 class SelfLabeling(Method, Protocol):

@@ -35,7 +35,7 @@ class Log(NamedTuple):
 
     Attributes:
       step: the last of these steps.
-      metrics: their averages.
+      metrics: their averages; lists of what is counted by class.
       num_steps: how many of them were timed: all but those of dispatches that compile.
       seconds: what the timed ones took.
       waited: for how many of these seconds the devices had nothing to do but wait for input.
@@ -43,7 +43,7 @@ class Log(NamedTuple):
     """
 
     step: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | list[float]]
     num_steps: int
     seconds: float
     waited: float = 0.0

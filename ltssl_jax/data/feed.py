@@ -126,7 +126,7 @@ class _Subset:
 
     @classmethod
     def of(cls, records, stream, positions, batch_size, seed, drop_last, host):
-        # No step may see the classes of unlabeled images, so they do not even leave the host.
+        # No method may see the classes of unlabeled images, so no batch has them.
         labels = records.labels[positions] if stream == "labeled" else np.full(len(positions), -1)
         order = sampler.indices(
             len(positions), batch_size, seed=seed, stream=stream, drop_last=drop_last

@@ -11,7 +11,7 @@ import dataclasses
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import Loss, Needs, Term
+from ltssl_jax.core import Kept, Loss, Needs, Term
 from ltssl_jax.losses.classification import cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label
 
@@ -42,7 +42,7 @@ class Skeleton:
             "supervised": Term(cross_entropy(labeled, batch.labeled.label)),
             "consistency": Term(mask * cross_entropy(strong, pseudo_labels)),
         }
-        return Loss(terms, state, {"mask/base": mask})
+        return Loss(terms, state, {"mask/base": Kept(pseudo_labels, mask)})
 
     def predict(self, state, network, images, epoch):
         """Returns logits `[B, K]`."""

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import Head, InputError, Loss, Method, Needs, Term
+from ltssl_jax.core import Head, InputError, Kept, Loss, Method, Needs, Term
 from ltssl_jax.losses.classification import cross_entropy, soft_cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label
 
@@ -106,7 +106,7 @@ class ABC:
         return {
             "supervised_balanced": Term(keep * cross_entropy(labeled, y)),
             "consistency_balanced": Term(mask * keep_unlabeled * consistency),
-        }, {"mask/balanced": mask}
+        }, {"mask/balanced": Kept(pseudo_labels, mask)}
 
     def refresh_every(self, problem):
         """As often as the base has work on the pool; 0 if it never has."""

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import Head, InputError, Loss, Needs, Term
+from ltssl_jax.core import Head, InputError, Kept, Loss, Needs, Term
 from ltssl_jax.losses.classification import cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label, pseudo_label_by_either
 from ltssl_jax.losses.margins import log_prior, logit_adjusted_cross_entropy
@@ -113,12 +113,13 @@ class ACR:
         consistency_h = [mask_h * cross_entropy(view[h], labels_h) for view in strong]
         consistency_b = [mask_b * cross_entropy(view[b], labels_b) for view in strong]
         adjusted = logit_adjusted_cross_entropy(labeled[b], labels, log_pi, tau=self.labeled_tau)
+        kept = {"mask/base": Kept(labels_h, mask_h), "mask/balanced": Kept(labels_b, mask_b)}
         return {
             "supervised": Term(cross_entropy(labeled[h], labels)),
             "consistency": Term(jnp.stack(consistency_h)),
             "supervised_balanced": Term(adjusted),
             "consistency_balanced": Term(jnp.stack(consistency_b)),
-        }, {"mask/base": mask_h, "mask/balanced": mask_b, "tau": state["tau"]}
+        }, kept | {"tau": state["tau"]}
 
     def observed(self, state, logits, index, ctx):
         """Follows the accepted pseudo-labels of b, those of labeled images left out."""

@@ -75,8 +75,9 @@ class Adsh:
         targets, of_base = self.base.accept(state["base"], logits, batch, ctx)
         confidences = jnp.max(softmax(logits), axis=-1)
         mask = (confidences >= state["thresholds"][targets.labels]).astype(jnp.float32)
-        terms = self.base.learn(of_base, forward, batch, targets._replace(mask=mask), ctx)
-        monitors = {"mask/base": mask, "threshold/lowest": jnp.min(state["thresholds"])}
+        targets = targets._replace(mask=mask)
+        terms = self.base.learn(of_base, forward, batch, targets, ctx)
+        monitors = {"mask/base": targets.kept, "threshold/lowest": jnp.min(state["thresholds"])}
         return Loss(terms, state | {"base": of_base}, monitors)
 
     def refresh_every(self, problem):

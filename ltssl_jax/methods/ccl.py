@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import logsumexp, one_hot, softmax
 
-from ltssl_jax.core import Head, InputError, Loss, Needs, Term
+from ltssl_jax.core import Head, InputError, Kept, Loss, Needs, Term
 from ltssl_jax.losses.consistency import pseudo_label, sharpen
 from ltssl_jax.losses.contrastive import contrast_with_others, smoothed_contrast, smoothed_guesses
 from ltssl_jax.losses.margins import log_prior, logit_adjusted_cross_entropy
@@ -86,8 +86,8 @@ class CCL:
         guesses = sharpen(probs, 1 / 4) * reliable[:, None]
         terms |= self.contrast(centers, projections, x.label, guesses, ctx.devices)
         weights = jnp.stack([reliable * ~state["is_labeled"][u.index], mask])
-        counted = self.counted(state, probs, weights, ctx)
-        return Loss(terms, state | counted, {"mask/confidence": mask, "mask/energy": reliable})
+        monitors = {"mask/confidence": Kept(labels, mask), "mask/energy": reliable}
+        return Loss(terms, state | self.counted(state, probs, weights, ctx), monitors)
 
     def fused(self, state, weak, mu):
         """Mean of both heads; `base` first exchanges the prior it learns from for the pool's."""

@@ -67,7 +67,7 @@ class CDMAD:
         logits = jnp.where(ctx.epoch > self.debias_after, logits - bias, logits)
         targets, of_base = self.base.accept(state["base"], logits, batch, ctx)
         terms = self.base.learn(of_base, forward, batch, targets, ctx)
-        monitors = {"mask/base": targets.mask, "bias/range": jnp.max(bias) - jnp.min(bias)}
+        monitors = {"mask/base": targets.kept, "bias/range": jnp.max(bias) - jnp.min(bias)}
         return Loss(terms, {"base": of_base}, monitors)
 
     def predict(self, state, network, images, epoch):

@@ -84,7 +84,7 @@ class CoSSL:
         targets, of_base = self.base.accept(state["base"], logits, batch, ctx)
         terms = self.base.learn(of_base, forward, batch, targets, ctx)
         terms_of_head, share = self.terms(state["mixed"], forward, batch, ctx)
-        monitors = {"mask/base": targets.mask, "mixed/tfe": (share < 1).astype(jnp.float32)}
+        monitors = {"mask/base": targets.kept, "mixed/tfe": (share < 1).astype(jnp.float32)}
         return Loss({**terms, **terms_of_head}, state | {"base": of_base}, monitors)
 
     def guess(self, of_base, forward, batch, ctx):

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import Head, InputError, Loss, Needs, Term
+from ltssl_jax.core import Head, InputError, Kept, Loss, Needs, Term
 from ltssl_jax.losses.classification import cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label
 from ltssl_jax.losses.margins import log_prior, logit_adjusted_cross_entropy
@@ -83,9 +83,9 @@ class CPE:
             supervised = logit_adjusted_cross_entropy(
                 jnp.mean(labeled[name], axis=1), batch.labeled.label, state["log_prior"], tau=tau
             )
-            consistency, mask = self.consistency(state["learns"], weak[name], strong[name])
+            consistency, kept = self.consistency(state["learns"], weak[name], strong[name])
             terms |= {f"supervised_{name}": Term(supervised), f"consistency_{name}": consistency}
-            monitors[f"mask/{name}"] = mask
+            monitors[f"mask/{name}"] = kept
         return Loss(terms, state, monitors)
 
     def consistency(self, learns, weak, strong):
@@ -96,14 +96,14 @@ class CPE:
           weak, strong: logits `[U, 3, K]`.
 
         Returns:
-          The term, a mean over what is accepted, and the mask `[U]`.
+          The term, a mean over what is accepted, and what was accepted.
         """
         probs = softmax(stop_gradient(jnp.mean(weak, axis=1)))
         labels, mask = pseudo_label(probs, self.threshold)
         accepted = mask[None, :] * learns[:, labels]
         losses = [cross_entropy(strong[:, b], labels) for b in range(self.needs.branches)]
         count = jnp.sum(accepted)
-        return Term(accepted * jnp.stack(losses), self.unlabeled_weight, count), mask
+        return Term(accepted * jnp.stack(losses), self.unlabeled_weight, count), Kept(labels, mask)
 
     def predict(self, state, network, images, epoch):
         """Logits of the second expert, the mean over its branches."""

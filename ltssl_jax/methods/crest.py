@@ -93,7 +93,7 @@ class CReST:
         terms = self.base.learn(of_base, forward, batch, targets, ctx)
         guessed = slid(state["guessed"], batch_mean(softmax(logits), ctx.devices))
         distance = 0.5 * jnp.sum(jnp.abs(model_prior(state) - state["target_prior"]))
-        monitors = {"mask/base": targets.mask, "prior/distance": distance}
+        monitors = {"mask/base": targets.kept, "prior/distance": distance}
         return Loss(terms, state | {"base": of_base, "guessed": guessed}, monitors)
 
     def aligned(self, state, logits):

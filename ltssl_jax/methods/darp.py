@@ -113,7 +113,7 @@ class DARP:
             targets, of_base = self.base.accept(state["base"], refined, batch, ctx)
         terms = self.base.learn(of_base, forward, batch, targets, ctx)
         is_changed = jnp.argmax(logits, axis=-1) != targets.labels
-        monitors = {"mask/base": targets.mask, "changed/base": is_changed.astype(jnp.float32)}
+        monitors = {"mask/base": targets.kept, "changed/base": is_changed.astype(jnp.float32)}
         return Loss(terms, state | {"base": of_base, "guessed": guessed}, monitors)
 
     def refresh_every(self, problem):

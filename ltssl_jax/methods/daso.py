@@ -93,7 +93,7 @@ class DASO:
         terms = self.base.learn(base, forward, batch, targets, ctx)
         terms |= {"alignment": Term(alignment, self.align_weight * is_on)}
         next_state = dict(base=base, queues=queue, **self.counted(state, targets.labels, ctx))
-        return Loss(terms, next_state, {"mask/base": targets.mask, "blend": strength})
+        return Loss(terms, next_state, {"mask/base": targets.kept, "blend": strength})
 
     def remembered(self, queue, forward, labeled, ctx):
         """Queues with the EMA network's features of this step's labeled rows, and prototypes."""

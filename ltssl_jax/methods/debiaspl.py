@@ -72,7 +72,7 @@ class DebiasPL:
         logits = self.guess(average, forward, batch, ctx)
         targets, average = self.accept(average, logits, batch, ctx)
         terms = self.learn(average, forward, batch, targets, ctx)
-        monitors = {"mask/base": targets.mask, "guesses/most": jnp.max(average)}
+        monitors = {"mask/base": targets.kept, "guesses/most": jnp.max(average)}
         return Loss(terms, average, monitors)
 
     def guess(self, average, forward, batch, ctx):

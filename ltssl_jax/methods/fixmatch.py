@@ -76,7 +76,7 @@ class FixMatch:
         logits = self.guess(log_pi, forward, batch, ctx)
         targets, log_pi = self.accept(log_pi, logits, batch, ctx)
         terms = self.learn(log_pi, forward, batch, targets, ctx)
-        return Loss(terms, log_pi, {"mask/base": targets.mask})
+        return Loss(terms, log_pi, {"mask/base": targets.kept})
 
     def guess(self, log_pi, forward, batch, ctx):
         """Forwards all views, together or one by one; logits of the weak one, corrected."""

@@ -68,7 +68,7 @@ class FlexMatch:
         logits = self.guess(state, forward, batch, ctx)
         targets, state = self.accept(state, logits, batch, ctx)
         terms = self.learn(state, forward, batch, targets, ctx)
-        monitors = {"mask/base": targets.mask, "status/mean": state["status"]}
+        monitors = {"mask/base": targets.kept, "status/mean": state["status"]}
         return Loss(terms, state, monitors | {"status/lowest": jnp.min(state["status"])})
 
     def guess(self, state, forward, batch, ctx):

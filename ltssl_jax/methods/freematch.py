@@ -78,7 +78,7 @@ class FreeMatch:
         logits = self.guess(state, forward, batch, ctx)
         targets, state = self.accept(state, logits, batch, ctx)
         terms = self.learn(state, forward, batch, targets, ctx)
-        monitors = {"mask/base": targets.mask, "threshold/highest": state["confidence"]}
+        monitors = {"mask/base": targets.kept, "threshold/highest": state["confidence"]}
         lowest = jnp.min(self.thresholds(state))
         return Loss(terms, state, monitors | {"threshold/lowest": lowest})
 

@@ -83,7 +83,7 @@ class SAW:
             logits = logits + jnp.log(state["unlabeled_weights"])[None, :]
         targets, of_base = self.base.accept(state["base"], logits, batch, ctx)
         monitors = {
-            "mask/base": targets.mask,
+            "mask/base": targets.kept,
             "weight/largest": jnp.max(state["unlabeled_weights"]),
         }
 

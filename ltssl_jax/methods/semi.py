@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import Head, InputError, Loss, Needs, Term
+from ltssl_jax.core import Head, InputError, Kept, Loss, Needs, Term
 from ltssl_jax.losses import features as by_features
 from ltssl_jax.losses.classification import cross_entropy, soft_cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label_by_either
@@ -112,7 +112,8 @@ class SeMi:
         }
         center = follow(state["center"], batch_mean(target, ctx.devices), decay=1 - 0.1 * on)
         state = self.remembering(state | {"center": center}, strong, probs, labels_h, mask_h, ctx)
-        return Loss(terms, state, {"mask/base": mask_h, "mask/balanced": mask_b})
+        monitors = {"mask/base": Kept(labels_h, mask_h), "mask/balanced": Kept(labels_b, mask_b)}
+        return Loss(terms, state, monitors)
 
     def corrected(self, state, guess, features, epoch, ctx):
         """Mixes the guess `[U, K]` with that of the prototypes, each class in its proportion."""

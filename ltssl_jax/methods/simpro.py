@@ -75,7 +75,7 @@ class SimPro:
         targets, state = self.accept(state, logits, batch, ctx)
         terms = self.learn(state, forward, batch, targets, ctx)
         pi = state["prior_unlabeled"][None, :]
-        monitors = {"mask/base": targets.mask, "prior/entropy": entropy(pi / jnp.sum(pi))}
+        monitors = {"mask/base": targets.kept, "prior/entropy": entropy(pi / jnp.sum(pi))}
         return Loss(terms, state, monitors)
 
     def guess(self, state, forward, batch, ctx):

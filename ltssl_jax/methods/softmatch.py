@@ -93,7 +93,7 @@ class SoftMatch:
             state = state | {"target": self.followed(state["target"], labeled, ctx)}
         targets, state = self.accept(state, logits, batch, ctx)
         terms = self.learn(state, forward, batch, targets, ctx)
-        monitors = {"mask/base": targets.mask, "confidence/mean": state["mean"]}
+        monitors = {"mask/base": targets.kept, "confidence/mean": state["mean"]}
         return Loss(terms, state, monitors)
 
     def followed(self, average, values, ctx):

@@ -30,7 +30,7 @@ from jax import tree
 from jax.lax import stop_gradient
 from jax.nn import softmax
 
-from ltssl_jax.core import Head, InputError, Loss, Needs, Term
+from ltssl_jax.core import Head, InputError, Kept, Loss, Needs, Term
 from ltssl_jax.losses.classification import cross_entropy, soft_cross_entropy
 from ltssl_jax.losses.consistency import pseudo_label
 from ltssl_jax.losses.margins import log_prior, logit_adjusted_cross_entropy
@@ -118,7 +118,7 @@ class TRAS:
                 logit_adjusted_cross_entropy(labeled[b], labels, log_pi), on
             ),
             "transfer": Term(transfer, on),
-        }, {"mask/base": mask_h, "mask/balanced": mask_b}
+        }, {"mask/base": Kept(labels_h, mask_h), "mask/balanced": Kept(labels_b, mask_b)}
 
     def predict(self, log_pi, network, images, epoch):
         """Logits of `balanced` once it is trained, of `base` before."""

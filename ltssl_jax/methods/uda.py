@@ -74,7 +74,7 @@ class UDA:
         logits = self.guess(state, forward, batch, ctx)
         targets, state = self.accept(state, logits, batch, ctx)
         terms = self.learn(state, forward, batch, targets, ctx)
-        return Loss(terms, state, {"mask/base": targets.mask})
+        return Loss(terms, state, {"mask/base": targets.kept})
 
     def guess(self, state, forward, batch, ctx):
         """Forwards all views together; logits of the weak one."""

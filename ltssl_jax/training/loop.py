@@ -183,12 +183,13 @@ def _is_done(metrics: PyTree) -> bool:
     return all(x.is_ready() for x in jax.tree.leaves(metrics))
 
 
-def _mean(window: list[Mapping[str, Array]], weights: list[int]) -> dict[str, float]:
+def _mean(window: list[Mapping[str, Array]], weights: list[int]) -> dict[str, float | list[float]]:
     host = jax.device_get(window)
-    return {
-        name: float(np.average([metrics[name] for metrics in host], weights=weights))
-        for name in host[-1]
-    }
+
+    def average(name):
+        return np.average([metrics[name] for metrics in host], axis=0, weights=weights).tolist()
+
+    return {name: average(name) for name in host[-1]}
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from ltssl_jax.core import (
     Context,
     Ema,
     EvalBatch,
+    Kept,
     Method,
     Problem,
     PyTree,
@@ -24,6 +25,7 @@ from ltssl_jax.core import (
 )
 from ltssl_jax.evaluation import confusion
 from ltssl_jax.losses.reduce import reduce_terms
+from ltssl_jax.training.audit import audited
 from ltssl_jax.training.ema import Averaging
 from ltssl_jax.training.forward import AxisDevices, ExampleKeys, NetworkForward, evaluate
 from ltssl_jax.training.optim import Optimizer
@@ -47,7 +49,8 @@ def make_train_step(
     """Returns a pure `(state, raw batch, resident images) -> (state, metrics)`.
 
     The order is fixed here: gradient, optimizer, EMA, shrink. Metrics are averages over the
-    devices; `loss` is the sum of the `loss/…` contributions.
+    devices, but counts of pseudo-labels by class, which are of all devices' images; `loss` is the
+    sum of the `loss/…` contributions. Views and method never see the true classes of the pool.
 
     Args:
       method, model, optimizer, problem: what is trained, how, and the facts of the run.
@@ -62,7 +65,7 @@ def make_train_step(
     def train_step(state: TrainState, raw: RawBatch, resident: Resident):
         root = jax.random.key(seed)
         view_key, method_key = (jax.random.fold_in(root, world) for world in (0, 1))
-        batch = views(raw, resident, view_key, state.step)
+        batch = views(raw, resident.replace(truth=None), view_key, state.step)
         rng = ExampleKeys(jax.random.fold_in(method_key, state.step))
         epoch = state.step // problem.steps_per_epoch
         ctx = Context(state.step, epoch, rng, devices, problem.steps_per_epoch, problem.total_steps)
@@ -80,6 +83,8 @@ def make_train_step(
         contributions, loss, batch_stats = aux
         metrics = _metrics(total, contributions, loss.monitors)
         grads, batch_stats, metrics = devices.mean((grads, batch_stats, metrics))
+        truth = None if resident.truth is None else resident.truth[raw.unlabeled.index]
+        metrics |= devices.sum(audited(loss.monitors, truth, problem.labeled_counts.shape[0]))
         metrics |= {
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": optimizer.learning_rate(state.step),
@@ -130,7 +135,8 @@ def _advanced(
 def _metrics(total: Array, contributions: PyTree, monitors: PyTree) -> dict[str, Array]:
     metrics = {"loss": total}
     metrics |= {f"loss/{name}": value for name, value in contributions.items()}
-    return metrics | {f"monitor/{name}": jnp.mean(value) for name, value in monitors.items()}
+    shown = {n: v.mask if isinstance(v, Kept) else v for n, v in monitors.items()}
+    return metrics | {f"monitor/{name}": jnp.mean(value) for name, value in shown.items()}
 
 
 def make_eval_step(

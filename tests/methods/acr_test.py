@@ -66,7 +66,7 @@ def check_what_variants_share(golden, n, loss, contributions, gradient):
     for theirs, ours in TERMS.items():
         close(contributions[ours], golden[f"step{n}/term/{theirs}"], f"{n} {theirs}")
     for theirs, ours in {"mask_ss_t": "mask/base", "mask_ss_b_h2": "mask/balanced"}.items():
-        np.testing.assert_array_equal(loss.monitors[ours], golden[f"step{n}/mask/{theirs}"])
+        np.testing.assert_array_equal(loss.monitors[ours].mask, golden[f"step{n}/mask/{theirs}"])
     assert_gradients_equal(golden, n, gradient)
 
 

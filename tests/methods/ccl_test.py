@@ -111,8 +111,9 @@ def test_steps_are_the_authors(name):
         close(total, golden[f"step{n}/total"], f"{n} total")
         for theirs, ours in TERMS.items():
             close(contributions[ours], golden[f"step{n}/term/{theirs}"], f"{n} {theirs}")
-        for mask in ("confidence", "energy"):
-            close(monitors[f"mask/{mask}"], golden[f"step{n}/mask/{mask}"], f"{n} {mask}")
+        masks = {"confidence": monitors["mask/confidence"].mask, "energy": monitors["mask/energy"]}
+        for mask, values in masks.items():
+            close(values, golden[f"step{n}/mask/{mask}"], f"{n} {mask}")
         for i, which in enumerate(("unlabeled", "all")):
             close(state["priors"][i], golden[f"step{n}/state/prior_{which}"], f"{n} {which}")
             close(state["counts"][i], golden[f"step{n}/state/count_{which}"], f"{n} {which}")

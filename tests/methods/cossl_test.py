@@ -123,7 +123,7 @@ def test_terms_and_gradients_are_the_authors(n, draws):
     names = {"supervised": "labeled", "consistency": "unlabeled", "supervised_tfe": "teacher"}
     for ours, theirs in names.items():
         np.testing.assert_allclose(contributions[ours], step[f"term/{theirs}"], rtol=2e-5)
-    np.testing.assert_array_equal(loss.monitors["mask/base"], step["mask/unlabeled"])
+    np.testing.assert_array_equal(loss.monitors["mask/base"].mask, step["mask/unlabeled"])
     np.testing.assert_array_equal(loss.monitors["mixed/tfe"], step["random/mix"])
     for view in ("labeled", "strong0", "strong1"):
         theirs = step[f"grad/{view}/base"]

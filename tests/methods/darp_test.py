@@ -63,7 +63,9 @@ def test_steps_are_the_authors(golden, method, refresh):
         for name in ("supervised", "consistency"):
             expected = golden[f"step{n}/term/{name}"]
             np.testing.assert_allclose(contributions[name], expected, rtol=1e-5, atol=1e-7)
-        np.testing.assert_array_equal(loss.monitors["mask/base"], golden[f"step{n}/mask/confident"])
+        np.testing.assert_array_equal(
+            loss.monitors["mask/base"].mask, golden[f"step{n}/mask/confident"]
+        )
         assert_gradients_equal(golden, n, gradient)
         assert not np.any(gradient["weak"].logits["base"])
         weak = golden[f"step{n}/view/weak/logits/base"]
@@ -111,7 +113,9 @@ def test_before_the_first_solution_the_base_learns_its_own_guesses(golden):
     ours, contributions, _ = golden.replay(method, 7, method.init(golden.problem()))
     _, expected, _ = golden.replay(base, 7, base.init(golden.problem()))
     np.testing.assert_array_equal(contributions["consistency"], expected["consistency"])
-    assert np.all(ours.monitors["mask/base"] == 1) and not np.any(ours.monitors["changed/base"])
+    assert np.all(ours.monitors["mask/base"].mask == 1) and not np.any(
+        ours.monitors["changed/base"]
+    )
 
 
 def test_label_and_confidence_come_from_the_same_guess(golden, method):
@@ -120,7 +124,7 @@ def test_label_and_confidence_come_from_the_same_guess(golden, method):
     weak = golden[f"step{n}/view/weak/logits/base"]
     assert np.any(softmax(weak).max(1) > 0.95)
     loss, contributions, _ = golden.replay(method, n, state)  # all refined rows are uniform
-    assert not np.any(loss.monitors["mask/base"]) and contributions["consistency"] == 0
+    assert not np.any(loss.monitors["mask/base"].mask) and contributions["consistency"] == 0
 
 
 def test_what_a_base_sharpens_is_refined_after_that():

@@ -38,7 +38,7 @@ def test_steps_are_the_authors():
         for theirs, ours in TERMS.items():
             close(contributions[ours], golden[f"step{n}/term/{theirs}"], f"{n} {theirs}")
         close(sum(contributions.values()), golden[f"step{n}/total"], f"{n} total")
-        close(loss.monitors["mask/base"], golden[f"step{n}/mask/confidence"], f"{n} mask")
+        close(loss.monitors["mask/base"].mask, golden[f"step{n}/mask/confidence"], f"{n} mask")
         # They close an epoch after its last step, we at the next one's first.
         closed = method.in_this_epoch(state, context(n + 1, int(golden["steps_per_epoch"])))
         for name, expected in golden.below(f"step{n}/state").items():

@@ -52,7 +52,7 @@ def test_steps_are_the_authors(name):
             expected = golden[f"step{n}/term/{theirs}"]
             np.testing.assert_allclose(contributions[ours], expected, rtol=2e-5, err_msg=ours)
         weights = golden[f"step{n}/mask/base"]
-        np.testing.assert_allclose(loss.monitors["mask/base"], weights, rtol=1e-4)
+        np.testing.assert_allclose(loss.monitors["mask/base"].mask, weights, rtol=1e-4)
         for ours, theirs in STATE.items():
             expected = golden[f"step{n}/state/{theirs}"]
             np.testing.assert_allclose(state[ours], expected, rtol=2e-5, err_msg=f"{n} {ours}")

@@ -172,7 +172,7 @@ def run(golden, *, stack_views=False):
     runner = parallel.make("jit", num_devices=1)
     step, current, metrics = runner.map(step, num_shared=1), runner.replicate(start), []
     for n in golden.steps:
-        current, m = step(current, golden.batch(n), None)
+        current, m = step(current, golden.batch(n), core.Resident())
         metrics.append(jax.device_get(m))
     return jax.device_get(current), metrics
 

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from ltssl_jax import core
 from ltssl_jax.training import optim, state
 from tests import toy
 
@@ -37,7 +38,7 @@ def test_the_seed_decides_the_weights():
 
 def test_a_step_keeps_structure_shapes_and_dtypes():
     start = toy.initial_state()
-    following, _ = jax.eval_shape(toy.train_step(), start, toy.batch(), None)
+    following, _ = jax.eval_shape(toy.train_step(), start, toy.batch(), core.Resident())
     assert jax.tree.structure(start) == jax.tree.structure(following)
     for before, after in zip(jax.tree.leaves(start), jax.tree.leaves(following), strict=True):
         assert (before.shape, before.dtype) == (after.shape, after.dtype)

@@ -32,13 +32,16 @@ def test_metrics_have_fixed_names(run):
         "loss/consistency",
         "monitor/label",
         "monitor/epoch",
-        "monitor/mask",
+        "monitor/mask/base",
         "grad_norm",
         "learning_rate",
+        "pseudo/seen",
     }
+    by_class = {"pseudo/true", "pseudo/base/kept", "pseudo/base/correct"}
     for metrics in run[1]:
-        assert metrics.keys() == expected
-        assert all(np.shape(value) == () for value in metrics.values())
+        assert metrics.keys() == expected | by_class
+        for name, value in metrics.items():
+            assert np.shape(value) == ((toy.NUM_CLASSES,) if name in by_class else ()), name
 
 
 def test_loss_is_the_sum_of_its_terms(run):
@@ -70,7 +73,7 @@ def test_grad_norm_is_that_of_the_gradient(run):
 
 
 def test_random_masks_differ_from_step_to_step(run):
-    assert len({float(m["monitor/mask"]) for m in run[1]}) > 1
+    assert len({float(m["monitor/mask/base"]) for m in run[1]}) > 1
 
 
 def test_the_method_state_moves_on(run):
@@ -82,7 +85,7 @@ def test_training_lowers_the_loss():
     state, step, batch = toy.initial_state(), jax.jit(toy.train_step()), toy.batch()
     losses = []
     for _ in range(10):
-        state, metrics = step(state, batch, None)
+        state, metrics = step(state, batch, core.Resident())
         losses.append(float(metrics["loss/supervised"]))
     assert losses[-1] < 0.9 * losses[0]
 
@@ -107,7 +110,9 @@ def test_no_gradient_reaches_the_method_state():
     start, step = toy.initial_state(method=method), toy.train_step(method=method)
 
     def remembered(params):
-        return jnp.sum(step(start.replace(params=params), toy.batch(), None)[0].method_state ** 2)
+        return jnp.sum(
+            step(start.replace(params=params), toy.batch(), core.Resident())[0].method_state ** 2
+        )
 
     value, gradient = jax.jit(jax.value_and_grad(remembered))(start.params)
     assert value > 0
@@ -138,7 +143,7 @@ def test_one_compilation_per_run_and_the_old_state_is_donated(mode, compilations
     counts = []
     for n in range(3):
         old, batch, before = state, runner.shard(toy.batch(seed=n)), compilations.count
-        state, metrics = step(old, batch, None)
+        state, metrics = step(old, batch, core.Resident())
         counts.append(compilations.count - before)
         assert all(x.is_deleted() for x in jax.tree.leaves(old))
     assert counts == [1, 0, 0]
