@@ -129,7 +129,7 @@ def digits() -> ConfigDict:
     The 1,797 handwritten digits of scikit-learn, 50 test images a class; 201 labeled images, 60 of
     the most and 3 of the least frequent class, all others unlabeled; which digit is rare is drawn
     by the seed. With one image of the rarest class (ratio 50) the outcome depends on which image it
-    is more than on the method; see the README.
+    is more than on the method; see docs/methods.md.
     """
     config = defaults.base()
     config.data.split.update(

@@ -1,4 +1,4 @@
-"""The README's own images: what is printed there is done here."""
+"""Own images as the first page for newcomers has them: what is printed there is done here."""
 
 import csv
 import json
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.whole
 
 
 def section():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.search(r"## Your own images\n(.*?)\n## ", readme, re.S)[1]
+    page = (ROOT / "docs/start.md").read_text(encoding="utf-8")
+    return re.search(r"## Your own images\n(.*?)\n## ", page, re.S)[1]
 
 
 def blocks(language):
