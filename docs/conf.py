@@ -14,6 +14,8 @@ myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = f"{project} {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = html_copy_source = False
 
 # Docstrings are Google's; `single backticks` in them are code, as in Markdown.
