@@ -1,4 +1,4 @@
-"""Adding a method is adding a file: what CONTRIBUTING.md promises."""
+"""Adding a method is adding a file: what docs/adding_a_method.md promises."""
 
 import pathlib
 import sys
