@@ -9,6 +9,11 @@ The table has one row per image, in the given order:
 id                      of the table; else the path as it was given, of an array with [position]
 class, probability      what the network says, by the EMA weights, and how sure it is
 runner_up, runner_up_probability
+entropy                 of all probabilities, in nats: 0 if one class is certain
+review                  1: a person should look, 0: not; empty without --precision
+
+Where the run kept what its network says of validation images, these give probabilities their
+temperature; docs/predicting.md says when, and when not to believe them.
 
 What cannot be read is listed in `predictions.skipped.csv`, with the reason. Both files appear when
 they are complete; until then, and after an interruption, the rows so far are in `*.partial`.
@@ -30,9 +35,10 @@ from ltssl_jax import main as main_
 from ltssl_jax import parallel, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import streams
-from ltssl_jax.evaluation.predictions import softmax
 from ltssl_jax.monitoring.progress import printer, progress
-from ltssl_jax.report.predictions import Output, Prediction, Tally
+from ltssl_jax.report import deployment, runs
+from ltssl_jax.report.deployment import Deployment
+from ltssl_jax.report.predictions import Output, Prediction, Tally, stated
 from ltssl_jax.trained import Trained
 
 # Not absl's own: every command has an --out, and a program may import several commands.
@@ -42,6 +48,26 @@ WHICH = flags.DEFINE_string(
     "which",
     "best",
     "Checkpoint: best (on validation; without that on test), latest, or its step.",
+    flag_values=FLAGS,
+)
+PRIOR = flags.DEFINE_string(
+    "prior",
+    deployment.NETWORK,
+    "How frequent the classes are where the images come from: network (as it has learned), uniform,"
+    " train (as in the labeled images), or a file: CSV with class and prior, or a JSON object.",
+    flag_values=FLAGS,
+)
+CALIBRATE = flags.DEFINE_enum(
+    "calibrate",
+    "auto",
+    deployment.CALIBRATE,
+    "Kept predictions that probabilities are calibrated on.",
+    flag_values=FLAGS,
+)
+PRECISION = flags.DEFINE_float(
+    "precision",
+    None,
+    "Share of the images not to review whose class is to be right, such as 0.95.",
     flag_values=FLAGS,
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images at once.", flag_values=FLAGS)
@@ -63,6 +89,9 @@ def predict(
     out: str | os.PathLike,
     *,
     which: str | int = "best",
+    prior: str = deployment.NETWORK,
+    calibrate: str = "auto",
+    precision: float | None = None,
     batch_size: int = 256,
     columns: Mapping[str, str] | None = None,
     image_root: str = "",
@@ -75,6 +104,7 @@ def predict(
       paths: images, directories, tables and arrays; see `data.streams`.
       out: the table to write.
       which: see `trained.load`.
+      prior, calibrate, precision: see `report.deployment.planned`.
       batch_size: images at once.
       columns: names of the columns `path` and `id` of tables, where they are not those of training.
       image_root: directory that paths in tables are relative to, if not the table's own.
@@ -90,17 +120,27 @@ def predict(
     output = Output(out, paths, console)
     network = trained.load(run, which, batch_size=batch_size)
     console.print(f"network: {network.scored_by}, EMA weights, {network.chosen}")
+    deployed = deployment.planned(
+        runs.read(run),
+        int(network.state.step),
+        prior=prior,
+        calibrate=calibrate,
+        precision=precision,
+    )
+    console.print("\n".join(deployed.notes))
     names = {**network.config.data.source.columns.to_dict(), **(columns or {})}
     inputs = [streams.opened(path, columns=names, image_root=image_root) for path in paths]
     total, tally = sum(one.total for one in inputs), Tally()
     with progress(is_quiet=is_quiet) as report, output, decoded(network, inputs) as batches:
         for batch in batches:
-            rows = predictions(network, batch)
+            rows = predictions(network, deployed, batch)
             output.write(rows, batch.skipped)
             tally.add(rows, batch.skipped)
             report("predicting", tally.num_images + tally.num_skipped, total)
         tally.check()
     console.print(tally.table())
+    if precision is not None:
+        console.print(f"to review: {tally.num_to_review:,} of {tally.num_images:,}")
     if tally.num_skipped:
         console.print(f"skipped: {tally.num_skipped:,} ({tally.why()}), see {output.skipped}")
     console.print(f"written to {output.predictions}")
@@ -115,8 +155,8 @@ def decoded(network: Trained, inputs: Iterable[streams.Input]) -> contextlib.clo
     )
 
 
-def predictions(network: Trained, batch: streams.Decoded) -> list[Prediction]:
-    """Returns the two likeliest classes of each image.
+def predictions(network: Trained, deployed: Deployment, batch: streams.Decoded) -> list[Prediction]:
+    """Returns what is said of each image.
 
     Raises:
       InputError: the network says nothing: its training has diverged.
@@ -127,13 +167,7 @@ def predictions(network: Trained, batch: streams.Decoded) -> list[Prediction]:
             f"the network ({network.chosen}) answers with numbers that are not finite: its training"
             " has diverged; take another checkpoint with --which"
         )
-    # By logits: probabilities next to 1 are equal when rounded.
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :2]
-    probs = np.take_along_axis(softmax(logits), best, axis=1)
-    return [
-        Prediction(name, network.class_names[i], p, network.class_names[j], q)
-        for name, (i, j), (p, q) in zip(batch.names, best.tolist(), probs.tolist(), strict=True)
-    ]
+    return stated(batch.names, deployed, logits, network.class_names)
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -151,6 +185,9 @@ def main(argv: Sequence[str]) -> None:
         paths,
         OUT.value,
         which=int(WHICH.value) if WHICH.value.isdecimal() else WHICH.value,
+        prior=PRIOR.value,
+        calibrate=CALIBRATE.value,
+        precision=PRECISION.value,
         batch_size=BATCH_SIZE.value,
         columns={role: name for role, name in columns.items() if name is not None},
         image_root=IMAGE_ROOT.value,

@@ -1,6 +1,7 @@
 """Predictions on disk: the right class for each image, in order, whatever lies between them."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -12,16 +13,19 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 
 from ltssl_jax import experiment, predict, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import sources, streams
+from ltssl_jax.evaluation import calibration
+from ltssl_jax.evaluation import predictions as kept
 from ltssl_jax.report import predictions
 from tests import small
 
 ROOT = pathlib.Path(__file__).parents[1]
-COLUMNS = ["id", "class", "probability", "runner_up", "runner_up_probability"]
+COLUMNS = ["id", "class", "probability", "runner_up", "runner_up_probability", "entropy", "review"]
 # In the order of the digits that they stand for.
 CLASSES = ["0, zero", '1 "one"', "2 'two'", "3 [red]", "4 ;", "5 :smile:", "6é", "7 =1+1", "8", "9"]
 
@@ -98,7 +102,7 @@ def rows(path):
 def assert_predicted(found, names, expected):
     assert [row[0] for row in found] == names
     for row, (name, p, runner_up, q) in zip(found, expected, strict=True):
-        assert (row[1], row[3]) == (name, runner_up)
+        assert (row[1], row[3], row[6]) == (name, runner_up, "")
         np.testing.assert_allclose([float(row[2]), float(row[4])], [p, q], atol=1e-5)
 
 
@@ -178,6 +182,36 @@ def test_which_checkpoint_and_how_many_at_once(run, digits, here):
         == [CLASSES[k] for k in network.logits(digits).argmax(axis=1)]
         != [row[1] for row in best]
     )
+
+
+def test_a_prior_and_a_precision(run, digits, here, capsys):
+    np.save("a.npy", digits)
+    copy = changed(run, lambda data: None)
+    test = kept.read(copy)["test"]
+    is_sure = test.probabilities.max(axis=1) > np.median(test.probabilities.max(axis=1))
+    labels = np.where(is_sure, test.classes, (test.classes + 1) % 10)
+    told = dataclasses.replace(test, labels=labels)
+    sets = {"validation": told, "test": test}
+    np.savez(copy / "predictions.npz", **kept.arrays(sets))
+    priors = {name: 1 + (name == CLASSES[3]) for name in CLASSES}
+    pathlib.Path("p.json").write_text(json.dumps(priors))
+    options = dict(which="latest", prior="p.json", precision=0.7)
+    predict.predict(copy, ["a.npy"], "p.csv", **options)
+
+    prior = np.array([priors[name] for name in CLASSES]) / 11
+    found = calibration.fit(told.logits, labels, "validation")
+    probs = calibration.applied(found, trained.load(run, "latest").logits(digits), prior)
+    assert [row[1] for row in rows("p.csv")] == [CLASSES[k] for k in probs.argmax(axis=1)]
+    shown = np.array([[float(cell) for cell in (row[2], *row[4:])] for row in rows("p.csv")])
+    expected = [*-np.sort(-probs, axis=1)[:, :2].T, scipy.stats.entropy(probs, axis=1)]
+    np.testing.assert_allclose(shown[:, :3], np.stack(expected, axis=1), atol=1e-4)
+    known = calibration.applied(found, told.logits, prior)
+    threshold = calibration.threshold_for(known, labels, 0.7, prior)
+    to_review = probs.max(axis=1) < threshold
+    assert np.array_equal(shown[:, 3], to_review) and 0 < to_review.sum() < 60
+    said = capsys.readouterr().out
+    assert f"to review: {to_review.sum()} of 60" in said
+    assert f"fitted on {len(told)} validation images" in said
 
 
 def test_no_more_than_a_few_batches_are_in_memory(here):

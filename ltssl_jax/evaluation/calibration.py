@@ -153,7 +153,14 @@ def fit(logits: np.ndarray, labels: np.ndarray, fitted_on: str, *, with_bias=Tru
 def applied(
     calibration: Calibration, logits: np.ndarray, prior: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns calibrated probabilities `[N, K]`.
+    """Returns calibrated probabilities `[N, K]`, the softmax of `adjusted`."""
+    return softmax(adjusted(calibration, logits, prior))
+
+
+def adjusted(
+    calibration: Calibration, logits: np.ndarray, prior: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns calibrated logits `[N, K]` float64.
 
     Args:
       calibration: of this network.
@@ -166,10 +173,10 @@ def applied(
     probabilities", Neural Computation 2002.
     """
     scores = calibration.factor * logits.astype(np.float64) + calibration.bias[None, :]
-    if prior is not None:
-        with np.errstate(divide="ignore"):
-            scores += (np.log(prior) - np.log(calibration.prior))[None, :]
-    return softmax(scores)
+    if prior is None:
+        return scores
+    with np.errstate(divide="ignore"):
+        return scores + (np.log(prior) - np.log(calibration.prior))[None, :]
 
 
 def threshold_for(

@@ -10,25 +10,57 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import Skipped
 from ltssl_jax.data.sources.base import tally
+from ltssl_jax.evaluation.predictions import softmax
+from ltssl_jax.report.deployment import Deployment
 
-COLUMNS = ("id", "class", "probability", "runner_up", "runner_up_probability")
+COLUMNS = (
+    "id", "class", "probability", "runner_up", "runner_up_probability", "entropy", "review",
+)  # fmt: skip
 SHOWN = 10  # classes in the table for the terminal
 
 
 class Prediction(NamedTuple):
-    """A row of the table."""
+    """A row of the table; `is_to_review` is None where nobody asked."""
 
     id: str
     class_name: str
     probability: float
     runner_up: str
     runner_up_probability: float
+    entropy: float
+    is_to_review: bool | None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The texts in the columns."""
+        name, first, p, second, q, entropy, review = self
+        flag = "" if review is None else str(int(review))
+        return name, first, f"{p:.6g}", second, f"{q:.6g}", f"{entropy:.6g}", flag
+
+
+def stated(
+    names: Sequence[str], deployed: Deployment, logits: np.ndarray, class_names: Sequence[str]
+) -> list[Prediction]:
+    """Returns what is said of images with `[n]` names and logits `[n, K]`."""
+    scores = deployed.scores(logits)
+    probs = softmax(scores)
+    # By scores: probabilities next to 1 are equal when rounded.
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :2]
+    top = np.take_along_axis(probs, best, axis=1)
+    entropies = -(probs * np.log(np.where(probs > 0, probs, 1))).sum(axis=1)
+    review = deployed.to_review(top[:, 0])
+    rows = zip(names, best.tolist(), top.tolist(), entropies.tolist(), review, strict=True)
+    return [
+        Prediction(name, class_names[i], p, class_names[j], q, entropy, is_to_review)
+        for name, (i, j), (p, q), entropy, is_to_review in rows
+    ]
 
 
 ENDINGS = (".csv", ".tsv", ".txt")  # of files that may be written over
@@ -78,9 +110,7 @@ class Output:
     def write(self, rows: Sequence[Prediction], skipped: Sequence[Skipped]) -> None:
         """Appends to both tables."""
         with self._refusing():
-            self._writers[0].writerows(
-                (name, first, f"{p:.6g}", second, f"{q:.6g}") for name, first, p, second, q in rows
-            )
+            self._writers[0].writerows(row.cells for row in rows)
             self._writers[1].writerows(skipped)
         self._num_rows += len(rows)
 
@@ -114,6 +144,7 @@ class Tally:
 
     def __init__(self):
         self.counts: Counter[str] = Counter()
+        self.num_to_review = 0
         self._sums: Counter[str] = Counter()  # of probabilities
         self._reasons: Counter[str] = Counter()
         self._first = None
@@ -133,6 +164,7 @@ class Tally:
         for row in rows:
             self.counts[row.class_name] += 1
             self._sums[row.class_name] += row.probability
+            self.num_to_review += bool(row.is_to_review)
         self._reasons.update(one.reason for one in skipped)
         self._first = self._first or next(iter(skipped), None)
 
