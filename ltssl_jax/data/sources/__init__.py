@@ -12,7 +12,7 @@ from typing import Any
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import tables
-from ltssl_jax.data.sources.base import Records, Settings, Skipped, Source
+from ltssl_jax.data.sources.base import Records, Settings, Skipped, Source, roots
 
 __all__ = ["Records", "Settings", "Skipped", "Source", "kinds", "load"]
 
@@ -36,8 +36,11 @@ def load(kind: str, **settings: Any) -> Source:
       InputError: the kind is unknown, a setting means nothing to it, or the data set is missing or
         unusable.
     """
+    several = roots(settings.get("root", ""))
     if kind == "auto":
-        kind = _kind_of(settings.get("root", ""))
+        kind = _kind_of(*several)
+    elif kind == "folder" and len(several) > 1:
+        kind = "manifest"  # which adds labels from tables to a folder
     if kind not in kinds():
         raise InputError.unknown("data.source.kind", kind, ["auto", *kinds()])
     module = importlib.import_module(f"{__name__}.{kind}")
@@ -52,8 +55,10 @@ def load(kind: str, **settings: Any) -> Source:
     return module.load(said)
 
 
-def _kind_of(root: str) -> str:
-    """Says which kind of source lies at `root`."""
+def _kind_of(root: str, *others: str) -> str:
+    """Says which kind of source lies at `root`; tables are all that can be added to one."""
+    if others:
+        return "manifest"
     path = os.path.expanduser(root)
     if not root or not os.path.exists(path):
         raise InputError(

@@ -10,7 +10,7 @@ for images of one patient, site or sequence; negative or empty for an image that
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -35,7 +35,11 @@ def load(settings: Settings) -> Source:
     path = check_root(
         settings.root, "arrays", "the path of a .npz file or of a directory of .npy files"
     )
-    arrays = _open(path)
+    return of(_open(path), settings, path)
+
+
+def of(arrays: Arrays, settings: Settings, path: str) -> Source:
+    """Makes a data set of arrays that were read from `path`; raises InputError as `load`."""
     images = {p: _images(arrays, p, path) for p in PARTS if f"{p}_images" in arrays}
     labels = {p: _labels(arrays, p, path, len(images[p])) for p in images}
     groups = _groups(arrays, images, path)
@@ -57,24 +61,30 @@ def load(settings: Settings) -> Source:
     return pixels.source(name, parts, class_names)
 
 
-def _open(path: str) -> dict[str, np.ndarray]:
-    """Returns the arrays that mean something, once none that must be there is missing."""
+def read(path: str, names: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the arrays of a file or directory that have one of these names, and what all are."""
     try:
         if os.path.isdir(path):
             found = [entry[:-4] for entry in os.listdir(path) if entry.endswith(".npy")]
             arrays = {
                 key: np.load(os.path.join(path, f"{key}.npy"), mmap_mode="r", allow_pickle=False)
                 for key in found
-                if key in _KNOWN
+                if key in names
             }
         else:
             with np.load(path, allow_pickle=False) as file:
                 found = file.files
-                arrays = {key: file[key] for key in found if key in _KNOWN}
+                arrays = {key: file[key] for key in found if key in names}
     except Exception as error:  # NumPy raises half a dozen types on files that are not its own
         raise InputError(
             f"{path} cannot be read ({error}); write it with np.savez or np.save, without objects"
         ) from error
+    return arrays, found
+
+
+def _open(path: str) -> dict[str, np.ndarray]:
+    """Returns the arrays that mean something, once none that must be there is missing."""
+    arrays, found = read(path, _KNOWN)
     wanted = ["train_images", "train_labels"]
     for part in ("val", "test"):
         both = [f"{part}_images", f"{part}_labels"]

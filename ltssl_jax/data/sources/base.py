@@ -51,6 +51,8 @@ class Records:
       is_pool: `[N]` bool, for the unlabeled pool whatever is known of the class. None: nobody said.
       digest: identifies the pixels, for what is kept on disk about them; empty: keep nothing.
       headers: `[N, 3]` int32, width, height and channels of the files; None where there are none.
+      files: absolute path of each image, where each has a file of its own; else None.
+      origin: `[N]` int64, where the images were in the records that a source opened; None: as here.
     """
 
     labels: np.ndarray
@@ -61,6 +63,8 @@ class Records:
     is_pool: np.ndarray | None = None
     digest: str = ""
     headers: np.ndarray | None = None
+    files: tuple[str, ...] | None = None
+    origin: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,6 +80,8 @@ class Records:
             groups=None if self.groups is None else self.groups[positions],
             is_pool=None if self.is_pool is None else self.is_pool[positions],
             headers=None if self.headers is None else self.headers[positions],
+            files=self.files and tuple(self.files[i] for i in positions),
+            origin=positions if self.origin is None else self.origin[positions],
             digest=self.digest and f"{self.digest} {hash_of(positions.tobytes())}",
         )
 
@@ -127,7 +133,7 @@ class Settings:
 
     Attributes:
       name: which data set, for `tfds`; elsewhere what reports call it.
-      root: a directory or file; what is expected there depends on the kind.
+      root: a directory or file; what is expected there depends on the kind. See `roots`.
       val, test, pool: where further images are, if not under `root`; depends on the kind.
       classes: a text file of class names, one a line, in the order of their numbers; else sorted.
       columns: names of columns, by what they mean (`COLUMNS`).
@@ -177,6 +183,17 @@ def in_memory(images: np.ndarray, labels: np.ndarray, **known: Any) -> Records:
     return Records(
         labels.astype(np.int32), lambda positions: images[positions], images.shape[1:], **known
     )
+
+
+def roots(root: str) -> list[str]:
+    """Returns the paths that `root` names: one that there is, or several with commas between."""
+    pieces = [piece.strip() for piece in root.split(",") if piece.strip()]
+    is_list = not _exists(root) and any(map(_exists, pieces))
+    return pieces if is_list else [root]
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(os.path.expanduser(path))
 
 
 def check_root(root: str, kind: str, what: str, *, field: str = "root") -> str:

@@ -30,8 +30,17 @@ def load(settings: Settings) -> Source:
     Raises:
       InputError: directories are missing or empty, or see `listing.build`.
     """
-    root = check_root(settings.root, "folder", _LAYOUT)
-    rows, skipped, classes = [], [], set()
+    root, skipped = check_root(settings.root, "folder", _LAYOUT), []
+    rows, class_names = listed(root, settings, skipped)
+    name = printable(os.path.basename(root))
+    return listing.build(rows, settings, name=name, class_names=class_names, skipped=skipped)
+
+
+def listed(
+    root: str, settings: Settings, skipped: list[Skipped]
+) -> tuple[list[listing.Row], list[str]]:
+    """Lists the files of all parts, and the sorted classes of `train`; others join `skipped`."""
+    rows, classes = [], set()
     for part in ("train", "val", "test"):
         directory = _directory(root, part, settings)
         if directory:
@@ -43,13 +52,7 @@ def load(settings: Settings) -> Source:
     pool = _directory(root, "pool", settings)
     if pool:
         rows += _rows(pool, root, "pool", "", skipped)
-    return listing.build(
-        rows,
-        settings,
-        name=printable(os.path.basename(root)),
-        class_names=sorted(classes),
-        skipped=skipped,
-    )
+    return rows, sorted(classes)
 
 
 def files(
@@ -83,7 +86,8 @@ def _class_directories(directory: str, part: str) -> list[str]:
 
 def _rows(directory, root, part, label, skipped) -> Iterator[listing.Row]:
     for path in files(directory, part, skipped, root=root):
-        yield listing.Row(path, printable(os.path.relpath(path, root)), part, label)
+        name = printable(os.path.relpath(path, root))
+        yield listing.Row(path, name, part, label, table=root)
 
 
 def _walk(directory, part, skipped, root, above, extensions) -> Iterator[str]:

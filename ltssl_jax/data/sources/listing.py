@@ -2,9 +2,9 @@
 
 A file that is met twice is used once, and never on two sides: test before validation before
 training. Only between training and pool it may be met twice, for some pools contain the labeled
-images; whether these are used without their label, too, is `data.split.overlap`. An id names one
-image, whatever its file. Files that cannot be used are left out and listed. Records are in the
-given order, the pool last.
+images; whether these are used without their label, too, is `data.split.overlap`. Of one training
+image several tables may each say something. An id names one image, whatever its file. Files that
+cannot be used are left out and listed. Records are in the given order, the pool last.
 """
 
 import os
@@ -41,6 +41,7 @@ class Row(NamedTuple):
       part: one of `base.PARTS`.
       label: class name; empty where it is unknown.
       group: images of one group never come to lie on two sides; empty: the image is alone.
+      table: which of several tables says so.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Row(NamedTuple):
     part: str
     label: str = ""
     group: str = ""
+    table: str = ""
 
 
 def file_stamp(path: str) -> tuple[int, ...]:
@@ -125,20 +127,25 @@ def _each_once(
     rows: Sequence[Row], files: Mapping[str, Hashable]
 ) -> tuple[list[Row], list[Skipped]]:
     """Drops what is met again, by file or by name; training's own file in the pool silently."""
-    by_file: dict[Hashable, Row] = {}
-    by_name: dict[str, Row] = {}
-    kept, skipped = set(), []
+    by_file: dict[Hashable, int] = {}
+    by_name: dict[str, int] = {}
+    kept: dict[int, Row] = {}
+    skipped = []
     for part in _CLAIMS:
         for i, row in enumerate(rows):
             if row.part != part:
                 continue
-            why = _why_not(row, by_file.get(files[row.path]), by_name.get(row.name))
+            at = by_file.get(files[row.path]), by_name.get(row.name)
+            why = _why_not(row, *map(kept.get, at))
             if why is None:
-                kept.add(i)
-                by_file[files[row.path]] = by_name[row.name] = row
+                kept[i] = row
+                by_file[files[row.path]] = by_name[row.name] = i
             elif why:
                 skipped.append(Skipped(row.name, part, why))
-    return [row for i, row in enumerate(rows) if i in kept], skipped
+            else:
+                at = next(i for i in at if i is not None)
+                kept[at] = _united(kept[at], row)
+    return [kept[i] for i in sorted(kept)], skipped
 
 
 def _why_not(row: Row, same_file: Row | None, same_name: Row | None) -> str | None:
@@ -148,12 +155,27 @@ def _why_not(row: Row, same_file: Row | None, same_name: Row | None) -> str | No
     other = same_file or same_name
     if other is None:
         return None
+    if other.part == row.part == "train" and other.table != row.table:
+        return ""
     if other.part == row.part:
         contradicts = " with another class" if other.label != row.label else ""
         return f"a second row of this {row.part} image{contradicts}"
     if not same_file:
         return f"it has the id of another file in {other.part}"
     return "" if (other.part, row.part) == ("train", "pool") else f"{ELSEWHERE}{other.part}"
+
+
+def _united(row: Row, other: Row) -> Row:
+    """Adds what another table says of a training image; the pool's label is for reports only."""
+    group = row.group or other.group
+    if other.part == "pool" or not other.label:
+        return row._replace(group=group)
+    if row.label and row.label != other.label:
+        raise InputError(
+            f"{row.name} is {row.label!r} in {row.table}, but {other.label!r} in {other.table}; "
+            "correct one of them, or leave one empty"
+        )
+    return row._replace(label=other.label, group=group, table=other.table)
 
 
 def _class_names(rows, settings, class_names) -> tuple[str, ...]:
@@ -229,6 +251,7 @@ def _maker(used, settings, class_names, open_file, stamps):
             groups=np.array([groups.get(r.group, -1) for r in rows]) if is_grouped else None,
             is_pool=is_pool[order] if is_pool.any() else None,
             headers=np.array(headers, np.int32)[order],
+            files=paths if open_file is images.plain_open else None,
             digest=hash_of(
                 repr([(path, stamps[path]) for path in paths]).encode(), repr(policy).encode()
             ),

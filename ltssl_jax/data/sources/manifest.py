@@ -13,6 +13,10 @@ id      what reports call the image; else its path.
 `data.source.val`, `test` and `pool` are tables of more images, `pool` also a directory of them. A
 pool image may have a label; only reports see it. Rows that name no usable image are left out and
 listed; what could make labels wrong is an error.
+
+`root` may be several tables, with commas between, or a folder (see `folder`) and tables. What they
+say of an image is put together; two labels of one image are an error. Columns of those beside the
+first may also have the usual names, whatever the first one calls them, and `label` hold the class.
 """
 
 import contextlib
@@ -31,6 +35,7 @@ from ltssl_jax.data.sources.base import (
     Source,
     check_root,
     printable,
+    roots,
 )
 from ltssl_jax.data.sources.tables import SEPARATOR, Table, open_table
 
@@ -52,22 +57,54 @@ def load(settings: Settings) -> Source:
     Raises:
       InputError: a table is missing or unusable, or see `listing.build`.
     """
+    what = "a table of image files: CSV, Parquet or JSON"
+    root, *others = [check_root(path, "manifest", what) for path in roots(settings.root)]
+    skipped: list[Skipped] = []
+    if others and os.path.isdir(root):
+        files, asked = Files(_image_root(settings) or root), settings.columns
+        rows, class_names = folder.listed(root, settings, skipped)
+    else:
+        files = Files(_image_root(settings) or os.path.dirname(root))
+        rows, class_names, asked = _of_tables(root, settings, files, skipped)
+    for path in others:
+        rows += _added(path, settings, asked, files, skipped)
+    if class_names and os.path.isdir(root):
+        class_names = sorted({*class_names, *(r.label for r in rows if r.part == "train")} - {""})
+    name = printable(os.path.splitext(os.path.basename(root))[0])
+    return listing.build(rows, settings, name=name, class_names=class_names, skipped=skipped)
+
+
+def listed(settings: Settings) -> tuple[list[listing.Row], list[Skipped]]:
+    """Lists what the table `root` says, of all splits, and which rows name no image."""
     root = check_root(settings.root, "manifest", "a table of image files: CSV, Parquet or JSON")
-    files = Files(_image_root(settings) or os.path.dirname(root))
-    table, skipped = open_table(root), []
+    files, skipped = Files(_image_root(settings) or os.path.dirname(root)), []
+    rows, *_ = _of_tables(root, settings, files, skipped)
+    return rows, skipped
+
+
+def _of_tables(root: str, settings: Settings, files: "Files", skipped: list[Skipped]):
+    """Returns rows, the classes if columns name them, and the columns to look for in others."""
+    table = open_table(root)
     columns = _columns(table, "train", settings.columns)
     asked = {**settings.columns, "label": columns["label"]}  # "*" means the same everywhere
     rows = list(_rows(table, "train", columns, files, skipped))
     for part in ("val", "test", "pool"):
         if getattr(settings, part):
             rows += _further(part, settings, asked, files, skipped)
-    return listing.build(
-        rows,
-        settings,
-        name=printable(os.path.splitext(os.path.basename(root))[0]),
-        class_names=columns["label"] if len(columns["label"]) > 1 else None,
-        skipped=skipped,
-    )
+    return rows, columns["label"] if len(columns["label"]) > 1 else None, asked
+
+
+def _added(path: str, settings: Settings, asked, files: "Files", skipped) -> Iterator[listing.Row]:
+    """Yields the rows of a table beside the first."""
+    table = open_table(path)
+    known = {role: name if _has(table, name) else role for role, name in asked.items()}
+    files = files if settings.image_root else files.at(os.path.dirname(path))
+    yield from _rows(table, "train", _columns(table, "train", known), files, skipped)
+
+
+def _has(table: Table, names: str | list[str]) -> bool:
+    names = [names] if isinstance(names, str) else names
+    return bool(names) and set(names) <= set(table.columns)
 
 
 def _image_root(settings: Settings) -> str:
@@ -160,7 +197,7 @@ def _rows(
             skipped.append(Skipped(name, side, reason))
         else:
             label = sys.intern("".join(classes))
-            yield listing.Row(path, name, side, label, sys.intern(clean(group_cell)))
+            yield listing.Row(path, name, side, label, sys.intern(clean(group_cell)), table.path)
 
 
 def clean(cell: str) -> str:

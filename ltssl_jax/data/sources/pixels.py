@@ -122,6 +122,7 @@ def _joined(name: str, train: Records, pool: Records) -> Records:
         return np.concatenate(filled)
 
     pool = dataclasses.replace(pool, is_pool=np.ones(len(pool), bool))
+    origins = [_origin(train), len(train) + _origin(pool)]
     is_known = train.digest and pool.digest
     return Records(
         labels=np.concatenate([train.labels, pool.labels]),
@@ -130,7 +131,12 @@ def _joined(name: str, train: Records, pool: Records) -> Records:
         groups=both("groups", -1),
         is_pool=both("is_pool", False),
         digest=hash_of(train.digest.encode(), pool.digest.encode()) if is_known else "",
+        origin=np.concatenate(origins),
     )
+
+
+def _origin(records: Records) -> np.ndarray:
+    return np.arange(len(records)) if records.origin is None else records.origin
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
