@@ -32,7 +32,8 @@ FLOORS = {
     "predict": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
     "evaluate": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
     "suggest": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
-    "sweep": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
+    "sweep": (f"{BELOW_6} main report sweeping", "absl jax numpy rich"),
+    "sweeping.*": ("core main stages sweeping training.loop", "absl flax ml_collections"),
     "export": (f"{BELOW_6} main exporting", "absl jax numpy ml_collections"),
     "report.__main__": (f"{BELOW_6} main report", "absl"),
     # 5: the story, and the only readers of configs
@@ -69,6 +70,7 @@ FLOORS = {
     "evaluation.confusion": ("core", "jax chex"),
     "evaluation.metrics": ("core", "numpy"),
     "evaluation.predictions": ("core", "numpy"),
+    "evaluation.acquisition": ("core evaluation.predictions", "numpy"),
     **dict.fromkeys(STATISTICS.split(), ("core evaluation", "numpy scipy")),
     "augment.*": ("core augment", "jax numpy"),
     "data.sampler": ("core", "numpy"),
