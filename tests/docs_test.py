@@ -1,7 +1,6 @@
 """The documents: the code they show is the code there is, and what they name exists."""
 
 import dataclasses
-import pathlib
 import re
 import textwrap
 
@@ -10,14 +9,14 @@ import pytest
 from ltssl_jax import methods
 from ltssl_jax.core import InputError
 from ltssl_jax.methods.fixmatch import FixMatch
+from tests.docs import pages
+from tests.docs.pages import PAGES, ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 METHODS = (ROOT / "docs" / "methods.md").read_text()
 SLOTS = ("guess", "accept", "supervised")
 
 
-@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
+@pytest.fixture(params=PAGES, ids=pages.named)
 def page(request):
     return request.param
 
@@ -39,7 +38,7 @@ def place(piece, lines, begin):
 
 def headings(path):
     """The names by which links reach the headings of a page."""
-    titles = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    titles = re.findall(r"^#+ (.+)$", pages.prose(path.read_text()), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
