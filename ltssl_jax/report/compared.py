@@ -1,0 +1,218 @@
+"""Several runs side by side: grouped by configuration, averaged over seeds, compared in pairs."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltssl_jax.core import InputError
+from ltssl_jax.evaluation import comparison, metrics
+from ltssl_jax.evaluation.comparison import Interval
+from ltssl_jax.report import benefit
+from ltssl_jax.report.runs import Run
+
+# What a configuration may differ in and still be the same one: seeds, what follows from them
+# (statistics of the drawn images), and what changes no number.
+_SAME = (
+    "command", "identity", "commit", "seed", "data.split.seed", "augment.mean", "augment.std",
+    "baseline", "monitoring", "train.log_every", "train.checkpoint_every", "train.eval_batch_size",
+    "parallel.mode", "parallel.num_devices", "parallel.steps_at_once", "parallel.stack_views",
+    "parallel.coordinator", "parallel.num_processes", "parallel.process_id",
+)  # fmt: skip
+_NAMED_FIRST = ("method.name", "method.base.name")
+
+
+def compare(runs: Sequence[Run], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Compares runs.
+
+    Args:
+      runs: in the order of the report; the first group is what the others are compared with.
+      found: `collected.of_run` of each.
+
+    Returns:
+      `groups`, each with `name`, `runs` (positions), `seeds` and `numbers`; `differences`;
+      `benefits`; `warnings`.
+    """
+    members = grouped([run.config for run in runs])
+    groups = [_group(name, ids, runs, found) for name, ids in members.items()]
+    return {
+        "groups": groups,
+        "differences": _differences(groups, runs, found),
+        "benefits": [
+            plain(one) | {"group": group["name"]}
+            for group in groups
+            for one in _benefits([runs[i] for i in group["runs"] if runs[i].result])
+        ],
+        "warnings": list(_warnings(groups, found)),
+    }
+
+
+def grouped(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Groups configurations that differ in nothing but seeds.
+
+    Returns:
+      Positions by the name of a group, made of as few of the differing fields as tell all groups
+      apart; in order of first appearance.
+    """
+    flat = [_flat(config) for config in configs]
+    keys = [tuple(sorted(fields.items())) for fields in flat]
+    distinct = list(dict.fromkeys(keys))
+    names = dict(zip(distinct, _names([dict(key) for key in distinct]), strict=True))
+    found: dict[str, list[int]] = {}
+    for position, key in enumerate(keys):
+        found.setdefault(names[key], []).append(position)
+    return found
+
+
+def plain(one: Any) -> dict[str, Any]:
+    """Returns a `Benefit` as plain values."""
+    return {"baseline": one.baseline, "sentence": one.sentence} | _numbers(one.difference)
+
+
+def _benefits(seeds: Sequence[Run]) -> list[Any]:
+    try:
+        return benefit.benefits_over_seeds(seeds) if seeds else []
+    except InputError:
+        return []  # the reports of single runs say why
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found = {}
+    for name, value in config.items():
+        path = prefix + name
+        if path in _SAME:
+            continue
+        found |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: str(value)}
+    return found
+
+
+def _names(configs: Sequence[Mapping[str, str]]) -> list[str]:
+    """Names configurations, all distinct, by the fields that tell the most of them apart."""
+    fields = sorted({field for config in configs for field in config})
+    values = {field: [config.get(field) for config in configs] for field in fields}
+    differing = [field for field, of in values.items() if len(set(of)) > 1]
+    chosen: list[str] = [field for field in _NAMED_FIRST if field in differing]
+
+    def parts(fields):
+        return len(set(zip(*(values[field] for field in fields), strict=True))) if fields else 1
+
+    while parts(chosen) < len(configs):
+        chosen.append(max(differing, key=lambda field: parts([*chosen, field])))
+    if not chosen:
+        return [config.get("method.name", "all runs") for config in configs]
+    return [
+        ", ".join(_said(field, config[field]) for field in chosen if field in config)
+        for config in configs
+    ]
+
+
+def _said(field: str, value: str) -> str:
+    return value if field in _NAMED_FIRST else f"{field}={value}"
+
+
+def _group(
+    name: str, ids: list[int], runs: Sequence[Run], found: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    finished = [i for i in ids if runs[i].result.get("test")]
+    return {
+        "name": name,
+        "runs": ids,
+        "seeds": [runs[i].config.get("seed") for i in ids],
+        "numbers": {
+            metric: _mean([found[i]["headline"][metric] for i in finished])
+            for metric in ("balanced_accuracy", "many", "medium", "few", "worst_class_recall")
+        },
+    }
+
+
+def _mean(values: Sequence[float | None]) -> dict[str, Any]:
+    values = [value for value in values if value is not None]
+    return {
+        "n": len(values),
+        "mean": statistics.fmean(values) if values else None,
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def _differences(
+    groups: Sequence[Mapping[str, Any]], runs: Sequence[Run], found: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Compares each group with the first one."""
+    first, *others = groups
+    made = []
+    for group in others:
+        for metric in ("balanced_accuracy", "few"):
+            if not first["numbers"][metric]["n"] and first["numbers"]["balanced_accuracy"]["n"]:
+                continue  # fewer than three classes have no groups
+            names = {"ours": group["name"], "theirs": first["name"], "metric": metric}
+            try:
+                interval = _difference(metric, group["runs"], first["runs"], runs, found)
+                made.append(names | _numbers(interval) | {"reason": ""})
+            except InputError as error:
+                nothing = dict(value=None, low=None, high=None, num=0, over="")
+                made.append(names | nothing | {"reason": str(error)})
+    return made
+
+
+def _difference(
+    metric: str,
+    ours: Sequence[int],
+    theirs: Sequence[int],
+    runs: Sequence[Run],
+    found: Sequence[Mapping[str, Any]],
+) -> Interval:
+    by_seed = [
+        {runs[i].config.get("seed"): i for i in ids if runs[i].result.get("test")}
+        for ids in (ours, theirs)
+    ]
+    if not all(by_seed):
+        raise InputError("no run of both has finished; finish one of each")
+    seeds = [seed for seed in by_seed[0] if seed in by_seed[1]]
+    if len(seeds) > 1:
+        pairs = [[found[of[seed]]["headline"][metric] for seed in seeds] for of in by_seed]
+        return comparison.over_seeds(*pairs)
+    if not seeds:
+        raise InputError("they have no seed in common; train both with the same seeds")
+    pair = [runs[of[seeds[0]]] for of in by_seed]
+    predicted = [run.predictions.get("test") for run in pair]
+    if None in predicted:
+        raise InputError("predictions.npz is missing; the training command writes it")
+    return comparison.over_images(*predicted, _scorer(metric, pair[0].labeled_counts))
+
+
+def _scorer(metric: str, labeled_counts: np.ndarray) -> Callable[[np.ndarray], float]:
+    if metric == "balanced_accuracy":
+        return metrics.balanced_accuracy
+    ids = metrics.class_groups(labeled_counts)[metric]
+    return lambda confusion: float(np.nanmean(metrics.recall_per_class(confusion)[ids]))
+
+
+def _numbers(interval: Interval) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in interval._asdict().items()
+    }
+
+
+def _warnings(groups: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]):
+    for seed in dict.fromkeys(one["facts"]["seed"] for one in found):
+        same = [one["facts"] for one in found if one["facts"]["seed"] == seed]
+        if len({facts["split_fingerprint"] for facts in same}) > 1:
+            yield (
+                f"Runs of seed {seed} have different splits of the data: what differs between them"
+                " is not the configuration alone."
+            )
+    steps = sorted({one["progress"]["step"] for one in found})
+    if len(steps) > 1:
+        yield f"Runs differ in their numbers of steps: {', '.join(f'{s:,}' for s in steps)}."
+    names = {tuple(one["classes"]["names"]) for one in found}
+    if len(names) > 1:
+        yield "Runs differ in their classes: their numbers cannot be compared."
+    unfinished = [one["name"] for one in found if not one["progress"]["is_finished"]]
+    if unfinished:
+        yield f"Not finished, and left out of means: {', '.join(unfinished)}."
+    for group in groups:
+        if len(set(group["seeds"])) < len(group["seeds"]):
+            yield f"{group['name']} has several runs of one seed: their spread says too little."

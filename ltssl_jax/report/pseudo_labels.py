@@ -1,0 +1,127 @@
+"""What a run did with its unlabeled images, over time: how many pseudo-labels, and which."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ltssl_jax.evaluation import metrics, priors
+from ltssl_jax.evaluation.predictions import Predictions
+from ltssl_jax.report.runs import Run
+
+_PREFIX, _KEPT = "pseudo/", "/kept"
+
+
+def followed(run: Run, sets: Mapping[str, Predictions]) -> dict[str, Any]:
+    """Follows each kind of pseudo-labels of the method.
+
+    Returns:
+      `kinds`, by name: `steps`, `coverage` (kept share of the unlabeled images that were seen),
+      `precision` and `recall` by group of classes (None where truth is unknown), `divergence` of
+      the kept classes by what it is measured from, `last`, the same per class at the end; `priors`,
+      class frequencies `[K]` of the pool by where they come from; `notes`.
+    """
+    lines = [one for one in run.history if any(key.endswith(_KEPT) for key in one)]
+    keys = [key for one in lines for key in one if key.endswith(_KEPT)]
+    kinds = [key[len(_PREFIX) : -len(_KEPT)] for key in dict.fromkeys(keys)]
+    known, notes = _priors(run, sets)
+    groups = metrics.class_groups(run.labeled_counts)
+    found = {name: _kind(name, lines, known, groups) for name in kinds}
+    if not kinds:
+        notes = [
+            "No pseudo-labels to follow: the method makes none, or metrics.jsonl has no count."
+        ]
+    elif not any(one["last"]["precision"] for one in found.values()):
+        notes.append(
+            "Precision and recall of pseudo-labels need the true classes of the unlabeled images,"
+            " which are unknown here."
+        )
+    return {"kinds": found, "priors": {k: v.tolist() for k, v in known.items()}, "notes": notes}
+
+
+def divergence(kept: np.ndarray, prior: np.ndarray) -> float | None:
+    """Returns the share of kept pseudo-labels that would have to change class to follow a prior.
+
+    Args:
+      kept: `[K]` counts.
+      prior: `[K]` frequencies.
+    """
+    total = kept.sum()
+    return float(np.abs(kept / total - prior).sum() / 2) if total > 0 else None
+
+
+def _kind(
+    name: str,
+    lines: Sequence[Mapping[str, Any]],
+    known: Mapping[str, np.ndarray],
+    groups: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    lines = [one for one in lines if f"{_PREFIX}{name}{_KEPT}" in one]
+    kept = np.array([one[f"{_PREFIX}{name}{_KEPT}"] for one in lines], float)
+    correct = _vectors(lines, f"{_PREFIX}{name}/correct", kept.shape)
+    true = _vectors(lines, f"{_PREFIX}true", kept.shape)
+    ids = {"all": np.arange(kept.shape[1]), **groups}
+    return {
+        "steps": [one["step"] for one in lines],
+        "coverage": [
+            _share(row.sum(), one.get(f"{_PREFIX}seen"))
+            for row, one in zip(kept, lines, strict=True)
+        ],
+        "precision": _by_group(correct, kept, ids),
+        "recall": _by_group(correct, true, ids),
+        "divergence": {of: [divergence(row, p) for row in kept] for of, p in known.items()},
+        "last": {
+            "kept": kept[-1].tolist(),
+            "precision": _shares(correct, kept),
+            "recall": _shares(correct, true),
+        },
+    }
+
+
+def _vectors(
+    lines: Sequence[Mapping[str, Any]], key: str, shape: tuple[int, int]
+) -> np.ndarray | None:
+    if not all(one.get(key) is not None for one in lines):
+        return None
+    found = np.array([one[key] for one in lines], float)
+    return found if found.shape == shape and found.any() else None
+
+
+def _by_group(
+    part: np.ndarray | None, whole: np.ndarray | None, ids: Mapping[str, np.ndarray]
+) -> dict[str, list[float | None]] | None:
+    if part is None or whole is None:
+        return None
+    return {
+        name: [_share(a[group].sum(), b[group].sum()) for a, b in zip(part, whole, strict=True)]
+        for name, group in ids.items()
+    }
+
+
+def _shares(part: np.ndarray | None, whole: np.ndarray | None) -> list[float | None] | None:
+    if part is None or whole is None:
+        return None
+    return [_share(a, b) for a, b in zip(part[-1], whole[-1], strict=True)]
+
+
+def _share(part: float, whole: float | None) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _priors(run: Run, sets: Mapping[str, Predictions]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Class frequencies of the pool as far as they are known, and of the labeled images."""
+    found, notes = {}, []
+    pool, num_classes = sets.get("pool"), len(run.class_names)
+    if pool is not None and len(pool) and run.confusion is not None:
+        counts = np.bincount(pool.classes, minlength=num_classes)
+        found["estimated"] = priors.of_pool(counts, run.confusion)
+        if np.all(pool.labels >= 0):
+            true = np.bincount(pool.labels, minlength=num_classes)
+            found["true"] = true / true.sum()
+    else:
+        notes.append(
+            "The class frequencies of the pool are estimated when the run has finished; until then"
+            " pseudo-labels are compared with the labeled images only."
+        )
+    total = run.labeled_counts.sum()
+    return found | ({"labeled": run.labeled_counts / total} if total else {}), notes
