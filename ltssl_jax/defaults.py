@@ -54,6 +54,10 @@ def base() -> ConfigDict:
     )
     config.stages = ConfigDict(dict(order=()))  # of several trainings; see `stage`
     config.baseline = False  # afterwards the labeled images alone, for comparison; see `baselines`
+    config.monitoring = dict(  # beside metrics.jsonl
+        tensorboard=False,  # write events below the run's directory
+        wandb="",  # project of Weights & Biases; "": none
+    )
     config.parallel = dict(
         mode="pmap",  # pmap | shard_map | jit
         num_devices=0,  # 0: all there are

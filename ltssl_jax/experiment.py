@@ -17,9 +17,11 @@ from ltssl_jax.data import feed
 from ltssl_jax.data.sources import Records, Skipped
 from ltssl_jax.evaluation import evaluate, predictions
 from ltssl_jax.evaluation.predictions import Predictions
-from ltssl_jax.monitoring import card
+from ltssl_jax.monitoring import card, pictures, sinks
+from ltssl_jax.monitoring.alarms import Alarms, Facts
 from ltssl_jax.monitoring.progress import progress
 from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring.sinks import Sink
 from ltssl_jax.monitoring.terminal import Terminal
 from ltssl_jax.monitoring.watch import Watch
 from ltssl_jax.planning import Plan, Start, initial_state, plan, train_step
@@ -28,6 +30,7 @@ from ltssl_jax.training.step import EvalStep, make_eval_step, many
 
 MOST_AT_ONCE = 50  # steps per dispatch: a tenth of a second, within which Ctrl-C is heard
 POOL_SAMPLE = 2048  # unlabeled images of which it is kept what the network says of them
+SEEN = 8  # unlabeled images of which the views are shown, where anything is
 SHOWN = 48  # images of a set that are kept to be looked at
 HELD_BYTES = 2**28  # evaluation sets up to this size stay on the devices between evaluations
 
@@ -63,13 +66,14 @@ def train(
     eval_step = run.runner.map(evaluation_step(run))
     exam = examination(run, eval_step, watch)
     store = CheckpointStore(watch.records.path / "checkpoints", identity)
-    with store, watch.terminal, loop.stop_signals() as is_interrupted:
+    with store, watch, loop.stop_signals() as is_interrupted:
         state = run.runner.replicate(restored(run, store))
         watch.records.write_table("skipped.csv", Skipped._fields, run.source.skipped)
         devices = parallel.describe(run.runner.devices)
         lines = [*card.introduction(settings, run.source, run.split, devices, state)]
         lines += [f"begins with: {run.start.story}"] if run.start.story else []
-        watch.begin(int(state.step), lines, dict(command=command, **settings, identity=identity))
+        ran = dict(command=command, commit=card.commit(), **settings, identity=identity)
+        watch.begin(int(state.step), lines, ran, opened_sinks(run, watch, int(state.step)))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
         at_once = steps_at_once(run, batches.kind)
         watch.terminal.say(f"feed: {batches.kind}; updates per dispatch: {at_once}")
@@ -242,15 +246,31 @@ def evaluation_batches(run: Plan, records: Records) -> evaluate.Batches:
     return evaluate.held(read) if is_small else read
 
 
+def opened_sinks(run: Plan, watch: Watch, step: int) -> tuple[Sink, ...]:
+    """Opens what follows the run beside `metrics.jsonl`, and shows it what is trained on."""
+    if jax.process_index():
+        return ()
+    found = sinks.opened(watch.records.path, step, run.config.to_dict(), **run.config.monitoring)
+    if found and not step:
+        images = run.source.train.read(run.split.unlabeled[:SEEN])
+        sheet = pictures.views(run.views, images, seed=run.config.seed)
+        for sink in found:
+            sink.picture("views", 0, sheet)
+    return found
+
+
 def watcher(run: Plan, workdir: str | os.PathLike, *, is_quiet: bool) -> Watch:
     """Opens the run directory and the terminal; of several processes only the first writes."""
     is_first = jax.process_index() == 0
     images_per_step = run.config.train.batch_size * (1 + run.config.train.mu)
+    names, counts = run.source.class_names, run.problem.given_counts  # without pseudo-labels
+    warmup = card.warmup_steps(run.config.to_dict())
     return Watch(
         RunDirectory(workdir, is_writer=is_first),
         Terminal(run.problem.total_steps, images_per_step, is_quiet=is_quiet or not is_first),
-        class_names=run.source.class_names,
-        labeled_counts=run.problem.given_counts,  # groups of classes stay those of the labels
+        Alarms(Facts(names, counts, run.problem.total_steps, warmup)),
+        class_names=names,
+        labeled_counts=counts,  # groups of classes stay those of the labels
         images_per_step=images_per_step,
         scored_by=lambda step: run.method.scored_by((step - 1) // run.problem.steps_per_epoch),
     )

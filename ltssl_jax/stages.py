@@ -38,6 +38,7 @@ _SHARED = ("source", "split", "image_size", "resize", "channels")
 # What may be changed without making a stage another one.
 INDIFFERENT = (
     "baseline",
+    "monitoring",
     "parallel",
     "train.log_every",
     "train.evaluate_every",

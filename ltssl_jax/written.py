@@ -58,8 +58,9 @@ def identified(path: pathlib.Path) -> tuple[ConfigDict, dict[str, Any]]:
             " read it with the version that wrote it, or train again"
         )
     identity = settings.pop("identity")
-    settings.pop("command", None)
-    return ConfigDict(_with_tuples(settings)), identity
+    for fact in ("command", "commit"):
+        settings.pop(fact, None)
+    return ConfigDict(with_tuples(settings)), identity
 
 
 def _needed() -> list[str]:
@@ -72,11 +73,11 @@ def _at(tree: Any, name: str) -> Any:
     return tree
 
 
-def _with_tuples(value: Any) -> Any:
-    """JSON knows lists only; a configuration holds tuples."""
+def with_tuples(value: Any) -> Any:
+    """Returns what JSON has read as a configuration has it: with tuples for lists."""
     if isinstance(value, dict):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+        return {key: with_tuples(item) for key, item in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def restored(

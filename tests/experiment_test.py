@@ -10,13 +10,14 @@ import signal
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from ltssl_jax import defaults, experiment, planning, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data.growth import Grown
 from ltssl_jax.evaluation import predictions
-from tests import small
+from tests import documented, small
 
 METRICS = {
     "accuracy",
@@ -113,9 +114,18 @@ def test_metrics_are_one_object_per_log_and_evaluation(whole):
         assert set(line) == known | terms | masks
         assert sum(line["pseudo/true"]) == pytest.approx(line["pseudo/seen"], rel=1e-5)
         assert sum(line[term] for term in terms) == pytest.approx(line["loss"], rel=1e-5)
+    measured = {f"test/{key}" for key in METRICS | {"recall_per_class"}}
     for line in evaluations:
-        assert set(line) == {"step", "kind", "scored_by"} | {f"test/{key}" for key in METRICS}
+        assert set(line) == {"step", "kind", "scored_by"} | measured
     assert [line["scored_by"] for line in evaluations] == ["head base"] * 2 + ["head balanced"]
+
+
+def test_every_name_is_documented(whole):
+    for line in small.records(whole[0]):
+        assert documented.undocumented(line, line["kind"]) == []
+    result = json.loads((whole[0] / "result.json").read_text())
+    flat = flatten_dict({"test": result["test"]}, sep="/") | result
+    assert documented.undocumented([n for n in flat if n != "test"], "result") == []
 
 
 def test_truth_is_no_guess_of_an_earlier_stage_and_known_of_all_or_not_used():

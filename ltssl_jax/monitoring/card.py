@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import os
+import pathlib
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,6 +76,31 @@ def versions() -> dict[str, str]:
     return installed | {"ltssl_jax": ltssl_jax.__version__}
 
 
+def commit() -> str | None:
+    """Returns the commit of the checkout that this package runs from, and whether it was changed.
+
+    None where it runs from no checkout: an installed package, or no git.
+    """
+    package = pathlib.Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", package, *words], capture_output=True, timeout=10)
+        done.check_returncode()
+        return done.stdout.decode().strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # it may lie in another one's checkout
+        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= + changes")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def warmup_steps(config: dict[str, Any]) -> int:
+    """Returns after how many steps all parts of the method are at work."""
+    per_epoch = config["train"]["steps_per_epoch"]
+    return max((n * (per_epoch if u == "epochs" else 1) for _, n, u in _waits(config)), default=0)
+
+
 def introduction(
     config: dict[str, Any], source: Source, split: Split, devices: str, state: TrainState
 ) -> Iterator[str]:
@@ -97,18 +124,26 @@ def introduction(
     remembered = sum(np.asarray(x).nbytes for x in jax.tree.leaves(state.method_state))
     yield f"method: {config['method']['name']}, remembers {_size(remembered)} on every device"
     yield from _warmups(config)
+    if code := commit():
+        yield f"commit: {code}"
     yield f"devices: {devices}, mapped by {config['parallel']['mode']}"
     if "XLA_FLAGS" in os.environ:
         yield f"XLA_FLAGS: {os.environ['XLA_FLAGS']}"
 
 
+def _waits(config: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
+    """Yields the fields of the method that let something wait, for how many, and of what."""
+    for field, value in flatten_dict(config["method"], sep=".").items():
+        if unit := WARMUPS.get(field.rpartition(".")[2]):
+            yield field, value, unit
+
+
 def _warmups(config: dict[str, Any]) -> Iterator[str]:
     """Names every warm-up that outlasts the training: nothing else would tell of it."""
     train = config["train"]
-    for field, value in flatten_dict(config["method"], sep=".").items():
-        unit = WARMUPS.get(field.rpartition(".")[2])
+    for field, value, unit in _waits(config):
         number = -(-train["steps"] // (train["steps_per_epoch"] if unit == "epochs" else 1))
-        if unit and value >= number - 1:
+        if value >= number - 1:
             yield (
                 f"note: method.{field} is {value:,}, training has {number:,} {unit}: what the"
                 " method does after it happens in the last of them at most; lower it, or raise"

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ ROWS = {
 
 
 WORTH_SAYING = 0.02  # share of the time that the host waited for input
+SECONDS_BETWEEN_LINES = 60.0  # of training; `metrics.jsonl` has them all
 
 
 class Terminal:
@@ -35,6 +37,7 @@ class Terminal:
         self._console = printer(is_quiet=is_quiet)
         self._bar = bar(self._console)
         self._task = self._bar.add_task("", total=total_steps, phase="training")
+        self._printed = -math.inf  # when there was a line of training
 
     def __enter__(self) -> "Terminal":
         self._bar.start()
@@ -47,13 +50,24 @@ class Terminal:
         """Prints one line."""
         self._console.print(text)
 
+    def alarm(self, text: str) -> None:
+        """Prints what nobody should miss."""
+        self._console.print(f"ALARM: {text}", style="bold red")
+
     def reading(self, done: int, total: int) -> None:
         """Shows how many images have been read; fits `feed.training(progress=…)`."""
         self._bar.update(self._task, completed=done, total=total, phase="reading images")
 
     def log(self, log: Log) -> None:
-        """Prints step, speed, time left, and what the loss is made of."""
-        speed = ""
+        """Prints step, speed, time left, and what the loss is made of: at most once a minute.
+
+        The first and the last log are always printed; a bar moves at every one.
+        """
+        self._bar.update(self._task, completed=log.step, total=self._total, phase="training")
+        now = time.monotonic()
+        if now - self._printed < SECONDS_BETWEEN_LINES and log.step < self._total:
+            return
+        self._printed, speed = now, ""
         if log.num_steps:
             rate = log.num_steps / log.seconds
             left = datetime.timedelta(seconds=round((self._total - log.step) / rate))
@@ -69,7 +83,6 @@ class Terminal:
             return [f"{name.removeprefix(kind)} {log.metrics[name]:.3f}" for name in of_kind]
 
         terms = ", ".join([" + ".join(values("loss/")), *values("monitor/")])
-        self._bar.update(self._task, completed=log.step, total=self._total, phase="training")
         self.say(
             f"step {log.step:>{len(str(self._total))}}/{self._total}"
             f"{speed}  loss {log.metrics['loss']:.3f} = {terms}"

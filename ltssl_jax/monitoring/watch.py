@@ -9,10 +9,14 @@ import numpy as np
 
 from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics as metrics_
+from ltssl_jax.monitoring import pictures
+from ltssl_jax.monitoring.alarms import Alarm, Alarms
 from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring.sinks import Sink
 from ltssl_jax.monitoring.terminal import Terminal
 
 METRIC = "balanced_accuracy"
+DIGITS = 4  # after the point, in lists by class
 
 
 class Watch:
@@ -21,6 +25,7 @@ class Watch:
     Args:
       records: where everything is written.
       terminal: where a person reads.
+      alarms: what may be wrong.
       class_names: `K` names.
       labeled_counts: `[K]` int, for the groups of classes.
       images_per_step: labeled and unlabeled images a step consumes.
@@ -31,6 +36,7 @@ class Watch:
         self,
         records: RunDirectory,
         terminal: Terminal,
+        alarms: Alarms,
         *,
         class_names: Sequence[str],
         labeled_counts: np.ndarray,
@@ -38,16 +44,36 @@ class Watch:
         scored_by: Callable[[int], str],
     ):
         self.records, self.terminal = records, terminal
+        self._alarms, self._sinks = alarms, ()
         self._class_names, self._counts = class_names, labeled_counts
         self._images_per_step, self._scored_by = images_per_step, scored_by
 
-    def begin(self, step: int, introduction: Iterable[str], config: Mapping[str, Any]) -> None:
+    def __enter__(self) -> "Watch":
+        self.terminal.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        for sink in self._sinks:
+            sink.close()
+        self.terminal.__exit__(*error)
+
+    def begin(
+        self,
+        step: int,
+        introduction: Iterable[str],
+        config: Mapping[str, Any],
+        sinks: tuple[Sink, ...] = (),
+    ) -> None:
         """Introduces the run, writes `config.json`, and forgets what a resumed run repeats."""
+        self._sinks = sinks
         for line in introduction:
             self.terminal.say(line)
         if step:
             self.terminal.say(f"continuing after step {step}")
         self.records.rewind(step)
+        for line in self.records.history():
+            if line.get("kind") == "train":
+                self._alarms.heard(line)
         self.records.write_json("config.json", config)
 
     def interrupted(self, step: int) -> dict[str, Any]:
@@ -74,8 +100,10 @@ class Watch:
         if entry.refreshed:
             record["refresh_seconds"] = entry.refreshed
             record["refresh_share"] = entry.refreshed / (entry.refreshed + entry.seconds)
-        self.records.append(record)
+        record = {name: _short(value) for name, value in record.items()}
+        self._record(record)
         self.terminal.log(entry)
+        self._alarm(entry.step, self._alarms.heard(record))
 
     def evaluated(
         self, step: int, confusions: Mapping[str, np.ndarray]
@@ -83,11 +111,17 @@ class Watch:
         """Records one evaluation; returns the metrics of each set."""
         summaries = {name: self._summary(matrix) for name, matrix in confusions.items()}
         flat = {f"{n}/{k}": value for n, s in summaries.items() for k, value in s.items()}
-        self.records.append(
+        for name, matrix in confusions.items():
+            recalls = metrics_.recall_per_class(matrix)
+            flat[f"{name}/recall_per_class"] = _short(recalls.tolist())
+        self._record(
             {"step": step, "kind": "evaluation", "scored_by": self._scored_by(step)} | flat
         )
         for name, summary in summaries.items():
             self.terminal.evaluated(step, name, summary)
+            for sink in self._sinks:
+                picture = pictures.confusion(confusions[name], self._class_names)
+                sink.picture(f"{name}/confusion", step, picture)
         return summaries
 
     def finished(
@@ -97,10 +131,13 @@ class Watch:
         facts: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Writes `result.json` and `confusion.npy`, prints the tables, returns the result."""
+        where = next(iter(confusions))  # validation, where there is one
+        self._alarm(step, self._alarms.finished(where, confusions[where]))
         scored_by = self._scored_by(step)
         result = dict(step=step, scored_by=scored_by, weights="ema", **facts)
         history = self.records.history()
         result["training_seconds"] = sum(r.get("seconds", 0.0) for r in history)
+        result["alarms"] = [alarm for alarm in history if alarm.get("kind") == "alarm"]
         for name, matrix in confusions.items():
             summary = self._summary(matrix)
             recalls = metrics_.recall_per_class(matrix)
@@ -119,12 +156,29 @@ class Watch:
             self.terminal.results(title, result[name], worst)
         title = f"test: recall per class, most labeled first; {scored_by}, EMA weights, step {step}"
         self.terminal.recalls(title, confusions["test"], self._class_names, self._counts)
+        if alarms := [f"{a['name']} at step {a['step']}" for a in result["alarms"]]:
+            self.terminal.alarm(f"{len(alarms)} in this run: {', '.join(alarms)}; see above")
         self.terminal.say(f"written to {self.records.path}")
         return result
+
+    def _record(self, line: Mapping[str, Any]) -> None:
+        self.records.append(line)
+        for sink in self._sinks:
+            sink.record(line)
+
+    def _alarm(self, step: int, alarms: Iterable[Alarm]) -> None:
+        for alarm in alarms:
+            self._record({"step": step, "kind": "alarm", **alarm._asdict()})
+            self.terminal.alarm(alarm.text)
 
     def _summary(self, confusion: np.ndarray) -> dict[str, float]:
         floor = 1.0 / (100 * len(self._class_names))  # as published tables do
         return metrics_.summary(confusion, self._counts, geometric_mean_floor=floor)
+
+
+def _short(value: Any) -> Any:
+    """Rounds lists, which are long, to what can be seen of them."""
+    return [round(item, DIGITS) for item in value] if isinstance(value, list) else value
 
 
 def _over_time(values: list[float]) -> dict[str, float]:

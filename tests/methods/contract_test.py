@@ -21,6 +21,7 @@ from ltssl_jax.models.network import Network
 from ltssl_jax.training import optim, state
 from ltssl_jax.training.ema import Averaging
 from ltssl_jax.training.step import make_eval_step, make_train_step
+from tests import documented
 from tests.methods import every
 
 COUNTS = np.array([3, 40, 1, 12, 7])  # by design not in the order of the classes
@@ -193,6 +194,7 @@ def test_fits_into_a_loop_of_steps(method):
     trained, *_ = reference(method)
     ((before, after, metrics),) = trained.traces
     assert before == after
+    assert documented.undocumented(metrics, "train") == []
     for name, value in metrics.items():
         assert value.shape == ((K,) if name.endswith("/kept") else ()), name
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -182,3 +183,50 @@ def test_the_number_of_devices_counts_only_where_each_has_its_own_statistics():
     assert identity() == identity(num_devices=4)
     assert identity(own) != identity()
     assert identity(own, num_devices=4) != identity(own, num_devices=8)
+
+
+# --- the code that ran ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package in a checkout with one commit, in which the module says it lies."""
+    path = tmp_path / "package" / "monitoring" / "card.py"
+    path.parent.mkdir(parents=True)
+    for file in (path, path.parents[1] / "__init__.py"):
+        file.write_text("")
+    monkeypatch.setattr(card, "__file__", str(path))
+    return path.parents[1]
+
+
+def git(path, *words):
+    by = ("-c", "user.name=a", "-c", "user.email=a@b")
+    done = subprocess.run(["git", "-C", path, *by, *words], check=True, capture_output=True)
+    return done.stdout.decode().strip()
+
+
+def test_the_commit_is_that_of_the_package_and_says_if_it_was_changed(package):
+    git(package.parent, "init", "-q")
+    assert card.commit() is None  # its files are not in it
+    git(package.parent, "add", "package")
+    git(package.parent, "commit", "-qm", "all")
+    git(package.parent, "tag", "-am", "1", "v1")
+    commit = git(package.parent, "rev-parse", "HEAD")
+    assert card.commit() == commit and len(commit) == 40
+    (package / "__init__.py").write_text("x = 1")
+    assert card.commit() == f"{commit} + changes"
+
+
+def test_without_a_checkout_or_git_there_is_no_commit(package, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(package.parent))
+    assert card.commit() is None
+    monkeypatch.setenv("PATH", "")
+    assert card.commit() is None
+
+
+def test_all_of_a_method_is_at_work_after_its_longest_wait():
+    train = {"steps_per_epoch": 100}
+    waits = {"name": "x", "warmup_epochs": 2, "base": {"warmup_steps": 250, "A": 9}}
+    assert card.warmup_steps({"train": train, "method": waits}) == 250
+    assert card.warmup_steps({"train": train, "method": waits | {"debias_after": 3}}) == 300
+    assert card.warmup_steps({"train": train, "method": {"name": "x"}}) == 0

@@ -7,6 +7,7 @@ import pytest
 
 from ltssl_jax.core import Log
 from ltssl_jax.evaluation import metrics
+from ltssl_jax.monitoring import terminal
 from ltssl_jax.monitoring.terminal import Terminal
 
 CONFUSION = np.array([[9, 1, 0], [2, 3, 0], [0, 4, 1]])
@@ -64,6 +65,26 @@ def test_a_log_of_no_timed_step_names_no_speed(said):
 def test_a_log_says_when_the_steps_wait_for_input(said, waited, words):
     line = said(lambda t: t.log(Log(100, TRAINING, 50, 10.0, waited)))
     assert f"640 images/s{words}  0:03:00 left" in line
+
+
+def test_a_line_of_training_a_minute_the_first_and_the_last(said, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: clock[0])
+
+    def act(t):
+        for step in range(100, 1001, 100):
+            clock[0] += 25.0
+            t.log(Log(step, TRAINING, 50, 10.0))
+
+    steps = [int(line.split()[1].split("/")[0]) for line in said(act).splitlines()]
+    assert steps == [100, 400, 700, 1000]
+
+
+def test_an_alarm_is_plain_where_nobody_watches_and_loud_where_somebody_does(said, monkeypatch):
+    assert said(lambda t: t.alarm("the [loss] rises")) == "ALARM: the [loss] rises\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[1;31mALARM: the [loss] rises" in said(lambda t: t.alarm("the [loss] rises"))
 
 
 def test_an_evaluation_is_one_line_in_percent(said):

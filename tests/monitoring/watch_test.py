@@ -7,6 +7,7 @@ import pytest
 
 from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics
+from ltssl_jax.monitoring.alarms import Alarms, Facts
 from ltssl_jax.monitoring.records import RunDirectory
 from ltssl_jax.monitoring.terminal import Terminal
 from ltssl_jax.monitoring.watch import Watch
@@ -23,11 +24,20 @@ def confusions(correct=1):
     return {"validation": VALIDATION, "test": test}
 
 
+def recalls(matrix):
+    return (np.diag(matrix) / matrix.sum(axis=1)).round(4).tolist()
+
+
 @pytest.fixture
 def watch(tmp_path):
+    return made(tmp_path)
+
+
+def made(tmp_path):
     return Watch(
         RunDirectory(tmp_path),
         Terminal(1000, 128),
+        Alarms(Facts(NAMES, COUNTS, 1000)),
         class_names=NAMES,
         labeled_counts=COUNTS,
         images_per_step=128,
@@ -52,6 +62,7 @@ def test_an_evaluation_is_recorded_with_its_head_and_every_set(watch, capsys):
     assert summaries == expected
     (record,) = watch.records.history()
     flat = {f"{name}/{key}": x for name, summary in expected.items() for key, x in summary.items()}
+    flat |= {f"{n}/recall_per_class": recalls(m) for n, m in confusions().items()}
     assert record == {"step": 100, "kind": "evaluation", "scored_by": "head of step 100"} | flat
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines] == ["validation:", "test:"]
@@ -136,3 +147,79 @@ def test_an_interrupted_run_has_no_result(watch, capsys):
 def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy(watch):
     with pytest.raises(InputError, match="the loss is nan at step 100; lower optim.learning_rate"):
         watch.log(Log(step=100, metrics={"loss": float("nan")}, num_steps=50, seconds=4))
+
+
+def test_lists_are_short_and_no_number_is_null(watch):
+    watch.log(Log(100, {"loss": 1.0, "pseudo/base/kept": [1 / 3, 2.0]}, 50, 4.0))
+    test = TEST * np.array([[1], [0], [1]])
+    watch.evaluated(100, {"test": test})
+    train, evaluation = watch.records.history()
+    assert train["pseudo/base/kept"] == [0.3333, 2.0]
+    assert evaluation["test/recall_per_class"] == [0.9, None, 0.2]
+
+
+# --- alarms and sinks -----------------------------------------------------------------------------
+
+
+def starve(watch, *steps):
+    for step in steps:
+        watch.log(Log(step, {"loss": 1.0}, num_steps=50, seconds=4.0, waited=3.0))
+
+
+def test_an_alarm_is_printed_recorded_and_in_the_result(watch, capsys):
+    starve(watch, *range(10, 80, 10))
+    printed = [line for line in capsys.readouterr().out.splitlines() if "ALARM" in line]
+    assert len(printed) == 1 and printed[0].startswith("ALARM: the devices wait for input 75%")
+    (alarm,) = [record for record in watch.records.history() if record["kind"] == "alarm"]
+    assert (alarm["step"], alarm["name"]) == (50, "starving")
+    assert printed[0] == f"ALARM: {alarm['text']}"
+    result = watch.finished(100, confusions(0), {})
+    assert result["alarms"] == [alarm] and result["training_seconds"] == 28.0
+    said = "ALARM: 1 in this run: starving at step 50; see above"
+    assert said in capsys.readouterr().out.splitlines()
+
+
+def test_what_is_never_recognized_is_an_alarm_of_the_deciding_set(watch):
+    assert watch.finished(100, confusions(0), {})["alarms"] == []  # validation is all right
+    result = watch.finished(100, {"test": confusions(0)["test"]}, {})
+    assert [alarm["name"] for alarm in result["alarms"]] == ["unrecognized/test"]
+
+
+def test_a_resumed_run_says_no_alarm_again(watch, tmp_path):
+    starve(watch, *range(10, 80, 10))
+    resumed = made(tmp_path)
+    resumed.begin(70, [], {})
+    starve(resumed, 80, 90)
+    assert [r["step"] for r in resumed.records.history() if r["kind"] == "alarm"] == [50]
+    again = made(tmp_path)
+    again.begin(40, [], {})  # the alarm is of a step that is repeated
+    starve(again, 50, 60)
+    assert [r["step"] for r in again.records.history() if r["kind"] == "alarm"] == [50]
+
+
+class Sink:
+    def __init__(self):
+        self.lines, self.pictures, self.is_closed = [], [], False
+
+    def record(self, line):
+        self.lines.append(line)
+
+    def picture(self, name, step, image):
+        self.pictures.append((name, step, image.shape[-1]))
+
+    def close(self):
+        self.is_closed = True
+
+
+def test_sinks_receive_every_line_and_a_picture_at_evaluations(watch):
+    sinks = Sink(), Sink()
+    with watch:
+        watch.begin(0, [], {}, sinks)
+        starve(watch, *range(10, 60, 10))
+        watch.evaluated(60, confusions())
+        assert not sinks[0].is_closed
+    for sink in sinks:
+        assert sink.is_closed
+        assert sink.lines == watch.records.history()
+        assert [line["kind"] for line in sink.lines] == ["train"] * 5 + ["alarm", "evaluation"]
+        assert sink.pictures == [("validation/confusion", 60, 3), ("test/confusion", 60, 3)]
