@@ -90,11 +90,13 @@ def run_directory() -> str | os.PathLike:
     return WORKDIR.value or pathlib.Path("runs", pathlib.Path(config_name()).stem)
 
 
-def parse(argv: list[str], command: str = "ltssl_jax.main") -> list[str]:
+def parse(
+    argv: list[str], command: str = "ltssl_jax.main", values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
     """Parses flags; a misspelt or mistyped one is a usage error, not a traceback."""
-    flags.mark_flag_as_required("config")
+    flags.mark_flag_as_required("config", values)
     try:
-        return flags.FLAGS(argv)
+        return values(argv)
     except flags.Error as error:
         sys.exit(f"error: {error}; see python -m {command} --help")
     except (AttributeError, KeyError) as error:
