@@ -162,8 +162,10 @@ def _of_array(path: str) -> Input:
             f"the images of {printable(path)} are {array.dtype} {array.shape}; save uint8 or uint16"
             " of shape [N, H, W] or [N, H, W, C] with 1, 3 or 4 channels"
         )
-    items = (Item(f"{printable(path)}[{i}]", image) for i, image in enumerate(array))
-    return Input(len(array), lambda: items)
+    return Input(
+        len(array),
+        lambda: (Item(f"{printable(path)}[{i}]", image) for i, image in enumerate(array)),
+    )
 
 
 def _array(path: str) -> np.ndarray:
