@@ -252,8 +252,8 @@ def opened_sinks(run: Plan, watch: Watch, step: int) -> tuple[Sink, ...]:
         return ()
     found = sinks.opened(watch.records.path, step, run.config.to_dict(), **run.config.monitoring)
     if found and not step:
-        images = run.source.train.read(run.split.unlabeled[:SEEN])
-        sheet = pictures.views(run.views, images, seed=run.config.seed)
+        rows = run.split.unlabeled[predictions.evenly(len(run.split.unlabeled), SEEN)]
+        sheet = pictures.views(run.views, run.source.train.read(rows), seed=run.config.seed)
         for sink in found:
             sink.picture("views", 0, sheet)
     return found

@@ -128,6 +128,17 @@ def test_every_name_is_documented(whole):
     assert documented.undocumented([n for n in flat if n != "test"], "result") == []
 
 
+def test_sinks_see_the_views_that_are_trained_on_once(tmp_path):
+    asked = {"monitoring.tensorboard": True}
+    run = experiment.plan(small.config(asked))
+    watch = experiment.watcher(run, tmp_path, is_quiet=True)
+    for step, number in ((0, 1), (4, 1)):  # a resumed run shows them no second time
+        (sink,) = experiment.opened_sinks(run, watch, step)
+        sink.close()
+        content = b"".join(file.read_bytes() for file in (tmp_path / "tensorboard").iterdir())
+        assert content.count(b"PNG") == number
+
+
 def test_truth_is_no_guess_of_an_earlier_stage_and_known_of_all_or_not_used():
     plain = experiment.plan(small.config())
     rows = np.array([0, 5])

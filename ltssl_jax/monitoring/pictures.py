@@ -24,8 +24,8 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     axes.set(xlabel="prediction", ylabel="class")
     if len(matrix) <= WRITTEN:
         places = range(len(matrix))
-        axes.set_xticks(places, class_names, rotation=90)
-        axes.set_yticks(places, class_names)
+        axes.set_xticks(places, class_names, rotation=90, parse_math=False)
+        axes.set_yticks(places, class_names, parse_math=False)
     figure.colorbar(shown, label="share of the class")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -1,7 +1,7 @@
 """The files of a run directory: everything a later reader needs, in plain formats.
 
 `config.json`     the resolved configuration, the command and the identity card
-`metrics.jsonl`   one JSON object per log or evaluation
+`metrics.jsonl`   one JSON object per log, evaluation or alarm, see docs/metrics.md
 `result.json`     the final numbers, with what they are numbers of
 `confusion.npy`   the `[K, K]` counts from which every number can be computed again
 `predictions.npz` what the network says of each image of these sets, see `evaluation.predictions`

@@ -150,7 +150,7 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path, monkeypatch, asked
 
 
 def test_a_confusion_is_darker_where_more_is():
-    picture = pictures.confusion(np.array([[90, 0], [1, 1]]), ("cat", "[dog]"))
+    picture = pictures.confusion(np.array([[90, 0], [1, 1]]), ("cat", r"$\dog$"))
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
     blues = {
         tuple(color) for color in picture.reshape(-1, 3).astype(int) if color[2] > color[0] + 30
@@ -158,7 +158,6 @@ def test_a_confusion_is_darker_where_more_is():
     assert len(blues) > 2
     other = pictures.confusion(np.array([[45, 45], [1, 1]]), ("cat", "[dog]"))
     assert not np.array_equal(picture, other)
-    assert pictures.confusion(np.eye(100, dtype=int), [f"c{k}" for k in range(100)]).any()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
