@@ -16,7 +16,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from ltssl_jax import experiment, predict, trained
+from ltssl_jax import evaluate, experiment, predict, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import sources, streams
 from ltssl_jax.evaluation import calibration
@@ -232,6 +232,20 @@ def test_no_more_than_a_few_batches_are_in_memory(here):
         np.testing.assert_array_equal(batch.images, np.concatenate([pixels] * 4))
         assert batch.names == [str(i) for i in range(20 * number - 20, 20 * number)]
     assert number == 10
+
+
+def test_evaluate_scores_a_set_as_the_run_itself_has_scored_it(run, here):
+    test = sources.load("digits").test
+    order = np.random.default_rng(0).permutation(10)
+    labels = np.argsort(order)[test.labels]
+    images = test.read(np.arange(len(test)))
+    np.savez("a.npz", images=images, labels=labels, class_names=np.array(CLASSES)[order])
+    copy = changed(run, lambda data: None)
+    found = evaluate.evaluate(copy, ["a.npz", "test"], "out", which="latest", is_quiet=True)
+    assert found["a.npz"]["metrics"] == found["test"]["metrics"]
+    for name in ("a.npz", "test"):
+        confusion = np.load(f"out/{name}/confusion.npy")
+        np.testing.assert_array_equal(confusion, np.load(run / "confusion.npy"))
 
 
 # --- what cannot be used --------------------------------------------------------------------------
