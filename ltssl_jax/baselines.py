@@ -43,10 +43,10 @@ def train(
     if not (result and config.baseline):
         return result
     console = printer(is_quiet=is_quiet or jax.process_index() > 0)
-    if not uses_pool(config):
+    if not (configs := asked(config)):
         console.print("no baseline is trained: the run itself uses no unlabeled image")
         return result
-    for name, baseline in configs(config).items():
+    for name, baseline in configs.items():
         if not _has_finished(directory := _directory(workdir, name), baseline):
             steps = f"{baseline.train.steps:,} steps"
             console.print(f"baseline {name}: the labeled images alone, {steps}, in {directory}")
@@ -60,9 +60,11 @@ def train(
     return result
 
 
-def configs(config: ConfigDict) -> dict[str, ConfigDict]:
-    """Returns the configurations of the baselines by name, whether they are asked for or not."""
-    made = {}
+def asked(config: ConfigDict) -> dict[str, ConfigDict]:
+    """Returns the configurations of the baselines of a run by name; none where it needs none."""
+    made: dict[str, ConfigDict] = {}
+    if not (config.baseline and _uses_pool(config)):
+        return made
     for name, objective in OBJECTIVES.items():
         made[name] = baseline = stages.without_stages(config).unlock()
         baseline.baseline = False
@@ -73,18 +75,18 @@ def configs(config: ConfigDict) -> dict[str, ConfigDict]:
     return made
 
 
-def uses_pool(config: ConfigDict) -> bool:
-    """Says whether any stage learns from unlabeled images."""
-    grows = any(config.stages[name].growth.rule for name in config.stages.order)
-    return grows or any(stage.method.name != "supervised" for stage in stages.check(config))
-
-
 def have_finished(config: ConfigDict, workdir: str | os.PathLike) -> bool:
     """Says whether nothing is left to be trained, neither the run nor a baseline."""
     if not _has_finished(pathlib.Path(workdir), stages.check(config)[-1]):
         return False
-    asked = configs(config) if config.baseline and uses_pool(config) else {}
-    return all(_has_finished(_directory(workdir, name), one) for name, one in asked.items())
+    baselines = asked(config).items()
+    return all(_has_finished(_directory(workdir, name), one) for name, one in baselines)
+
+
+def _uses_pool(config: ConfigDict) -> bool:
+    """Says whether any stage learns from unlabeled images."""
+    grows = any(config.stages[name].growth.rule for name in config.stages.order)
+    return grows or any(stage.method.name != "supervised" for stage in stages.check(config))
 
 
 def _directory(workdir: str | os.PathLike, name: str) -> pathlib.Path:

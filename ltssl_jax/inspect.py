@@ -108,12 +108,32 @@ def cost(config: ConfigDict, source, split, *, seconds: float) -> dict[str, Any]
 
 
 def _measured(config, source, split, seconds: float) -> dict[str, Any]:
-    """Times a step of the last stage, which stands for those of the others."""
-    from ltssl_jax import experiment, planning, stages
+    """Times a step of the last stage, which stands for those of the others, and of a baseline."""
+    from ltssl_jax import baselines, stages
+
+    configs, beside = stages.check(config), list(baselines.asked(config).values())
+    measured = _timed(configs[-1], source, split, seconds)
+    steps = sum(stage.train.steps for stage in configs)
+    baseline_seconds = 0.0
+    if beside:  # one costs as much as the other
+        baseline_seconds = len(beside) * _total(_timed(beside[0], source, split, seconds), steps)
+    return measured | {
+        "steps": steps,
+        "baseline_seconds": baseline_seconds,
+        "total_seconds": _total(measured, steps) + baseline_seconds,
+    }
+
+
+def _total(measured: Mapping[str, Any], steps: int) -> float:
+    return measured["compile_seconds"] + steps * measured["step_seconds"]
+
+
+def _timed(config: ConfigDict, source, split, seconds: float) -> dict[str, Any]:
+    """Times a step of one training."""
+    from ltssl_jax import experiment, planning
     from ltssl_jax.inspection.cost import measure
     from ltssl_jax.training.step import many
 
-    *_, config = configs = stages.check(config)
     config = config.copy_and_resolve_references().unlock()
     config.optim.is_frozen = False  # costs as much, and there is no backbone yet
     runner = parallel.make(config.parallel.mode, num_devices=config.parallel.num_devices)
@@ -124,22 +144,17 @@ def _measured(config, source, split, seconds: float) -> dict[str, Any]:
     # The time of a step does not depend on what is in the images, so nothing is read again.
     blank = lambda positions: np.zeros((len(positions), *source.train.image_shape), np.uint8)  # noqa: E731
     source = dataclasses.replace(source, train=dataclasses.replace(source.train, read=blank))
-    run = planning.Plan(config=config, source=source, split=split, **vars(parts))
+    truth = source.train.labels[split.unlabeled].astype(np.int32)
+    run = planning.Plan(config=config, source=source, split=split, truth=truth, **vars(parts))
     step = runner.map(many(planning.train_step(run)), batch_axis=1, num_shared=1, donate_state=True)
     state = runner.replicate(planning.initial_state(run))
     batches = experiment.training_feed(run, 0)
     at_once = experiment.steps_at_once(run, batches.kind)
     with contextlib.closing(batches.batches):
         stack = next(experiment.stacks(run, batches, 0, at_once))
-    resident = runner.replicate(batches.resident)
+    resident = runner.replicate(experiment.resident(run, batches))
     measured = measure(step, state, stack, resident, at_once=at_once, seconds=seconds)
-    steps = sum(stage.train.steps for stage in configs)
-    return measured | {
-        "steps": steps,
-        "total_seconds": measured["compile_seconds"] + steps * measured["step_seconds"],
-        "devices": parallel.describe(runner.devices),
-        "feed": batches.kind,
-    }
+    return measured | {"devices": parallel.describe(runner.devices), "feed": batches.kind}
 
 
 def _writable(out: str | os.PathLike) -> pathlib.Path:
@@ -177,9 +192,11 @@ def _print(found: Mapping[str, Any], out: pathlib.Path, *, is_quiet: bool) -> No
         console.print(one["text"])
     costs = found["cost"]
     if not costs["reason"]:
+        beside = f" ({duration(costs['baseline_seconds'])} of it for baselines)"
         console.print(
             f"cost: {costs['step_seconds']:.3g} s a step,"
-            f" {duration(costs['total_seconds'])} for {costs['steps']:,} steps,"
+            f" {duration(costs['total_seconds'])}{beside if costs['baseline_seconds'] else ''}"
+            f" for {costs['steps']:,} steps,"
             f" {(costs['memory_bytes'] or 0) / 2**20:,.0f} MiB, on {costs['devices']}"
         )
     console.print(f"written to {out / 'inspect.html'} and inspect.json")

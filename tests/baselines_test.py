@@ -102,7 +102,7 @@ def test_baselines_get_the_steps_of_all_stages_but_not_what_stages_change():
         method=defaults.method("rotation"), train=dict(steps=20), optim=dict(learning_rate=1.0)
     )
     staged.stages.tune = defaults.stage(begin="backbone")
-    made = baselines.configs(staged)
+    made = baselines.asked(staged)
     assert list(made) == NAMES
     for one in made.values():
         assert one.train.steps == 20 + 12 + 12 and one.train.mu == 1
@@ -116,9 +116,9 @@ def test_labels_for_the_pool_by_a_supervised_network_are_a_use_of_the_pool():
     staged.stages.order = ("first", "second")
     staged.stages.first = defaults.stage()
     staged.stages.second = defaults.stage()
-    assert not baselines.uses_pool(staged)
+    assert not baselines.asked(staged)
     staged.stages.second = defaults.stage(growth=dict(rule="everything"))
-    assert baselines.uses_pool(staged)
+    assert list(baselines.asked(staged)) == NAMES
 
 
 def test_of_several_processes_one_writes(trained, tmp_path, monkeypatch, capsys):

@@ -126,6 +126,19 @@ def test_a_cost_that_cannot_be_measured_does_not_spoil_the_rest(tmp_path):
     assert (tmp_path / "inspect.html").exists()
 
 
+def test_baselines_are_part_of_the_cost(monkeypatch):
+    def timed(config, *_):
+        is_baseline = config.method.name == "supervised"
+        return {"compile_seconds": 3.0, "step_seconds": 0.25 if is_baseline else 1.0}
+
+    monkeypatch.setattr(inspect, "_timed", timed)
+    alone = inspect.cost(small.config(), None, None, seconds=1)
+    assert (alone["baseline_seconds"], alone["total_seconds"]) == (0, 3 + 12)
+    found = inspect.cost(small.config({"baseline": True}), None, None, seconds=1)
+    assert found["baseline_seconds"] == 2 * (3 + 12 / 4)
+    assert found["total_seconds"] == 3 + 12 + found["baseline_seconds"]
+
+
 def test_running_out_of_memory_is_a_reason(monkeypatch):
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nmuch more")

@@ -18,7 +18,7 @@ shift         reason ("" if estimated); groups (classes, labeled, pool, low, hig
               balanced_accuracy, chance, num_labeled, num_pool (see `shift.Shift`)
 frechet       reason; see `frechet.Comparison`
 cost          reason; compile_seconds, step_seconds, timed_steps, memory_bytes, steps,
-              total_seconds, devices, feed
+              total_seconds, baseline_seconds (of the total), devices, feed
 made_by       the command
 findings      level (problem, warning, note) and text, most important first
 """

@@ -121,13 +121,16 @@ def test_shift_and_cost_are_shown():
     )  # fmt: skip
     cost = dict(
         reason="", compile_seconds=3, step_seconds=0.02, timed_steps=30, memory_bytes=2**25,
-        steps=1000, total_seconds=7205.0, devices="1 cpu", feed="resident",
+        steps=1000, total_seconds=7205.0, baseline_seconds=185.0, devices="1 cpu", feed="resident",
     )  # fmt: skip
     text = rendered(list("abcde"), shift=shift, frechet=frechet, cost=cost)
     Tags(text)
     assert "b, c, d and 1 more" in text and "32 MiB" in text and "2.0 hours" in text
     assert "5.0 times that of random halves" in text and "a diagnostic, no verdict" in text
     assert "30% to 50% of its images (40%)" in text
+    assert "and 3.1 min for the baselines" in text
+    without = rendered(list("abcde"), cost=cost | {"baseline_seconds": 0.0})
+    assert "baselines" not in without
 
 
 def test_images_of_the_pool_that_test_are_no_problem():
