@@ -207,6 +207,7 @@ def git(path, *words):
 
 def test_the_commit_is_that_of_the_package_and_says_if_it_was_changed(package):
     git(package.parent, "init", "-q")
+    git(package.parent, "commit", "-qm", "another one's", "--allow-empty")
     assert card.commit() is None  # its files are not in it
     git(package.parent, "add", "package")
     git(package.parent, "commit", "-qm", "all")
