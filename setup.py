@@ -52,11 +52,16 @@ setup(
         "tpu": ["jax[tpu]"],
         "parquet": ["pyarrow>=15"],
         "wandb": ["wandb>=0.17"],
+        # What `ltssl_jax.export` needs beside TensorFlow. jax2onnx holds orbax-checkpoint at 0.11,
+        # with which this library works, too.
+        "export": ["flatbuffers>=24", "safetensors>=0.4"],
+        "onnx": ["jax2onnx>=0.17", "onnxruntime>=1.24"],
         "docs": ["sphinx>=7.2", "myst-parser>=4", "furo>=2024.8"],
         "test": [
             "pyarrow>=15",
             "pytest>=8",
             "pytest-xdist>=3.6",
+            "flatbuffers>=24",
             "safetensors>=0.4",
             "sphinx>=7.2",
             "myst-parser>=4",

@@ -34,7 +34,7 @@ FLOORS = {
     "suggest": (f"{BELOW_6} main report", "absl jax numpy ml_collections"),
     "sweep": (f"{BELOW_6} main report sweeping", "absl jax numpy rich"),
     "sweeping.*": ("core main stages sweeping training.loop", "absl flax ml_collections"),
-    "export": (f"{BELOW_6} main exporting", "absl jax numpy ml_collections"),
+    "export": (f"{BELOW_6} main report exporting", "absl jax numpy ml_collections"),
     "report.__main__": (f"{BELOW_6} main report", "absl"),
     # 5: the story, and the only readers of configs
     "defaults": (BELOW_5, "ml_collections"),
@@ -54,8 +54,8 @@ FLOORS = {
     "monitoring.*": (f"{BELOW_4} monitoring", f"{ARRAYS} rich matplotlib tensorboardX wandb"),
     # beside the commands: a trained network for other programs; what people read afterwards
     "exporting.*": (
-        "core evaluation trained exporting",
-        f"{ARRAYS} orbax tensorflow jax2onnx onnx onnxruntime safetensors",
+        "core evaluation report written trained exporting",
+        f"{ARRAYS} ml_collections tensorflow jax2onnx onnx onnxruntime safetensors",
     ),
     "report.*": ("core data evaluation monitoring report", "numpy rich matplotlib jinja2 PIL"),
     # 3: one step, on any devices

@@ -1,0 +1,210 @@
+"""Makes a trained network usable elsewhere: `python -m ltssl_jax.export RUN --format stablehlo`.
+
+RUN is the --workdir of a training, finished or not. The exported model takes uint8 images
+[N, H, W, C] of the size of training, any number of them, and returns probabilities and logits
+[N, K]. The normalization is inside, class names and the facts of the run go with it.
+
+stablehlo     a zip file for JAX on processors, GPUs and TPUs
+savedmodel    a directory for TensorFlow and its servers
+onnx          a file for onnxruntime, and through it for most languages
+safetensors   the weights alone, for who builds the network anew
+
+What was written is loaded by that runtime and compared with the network: it stays only if the
+probabilities are the same. Programs of ten lines that use each of them are in docs/serving/.
+"""
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+
+import jax
+from absl import flags
+
+from ltssl_jax import main as main_
+from ltssl_jax import parallel, trained
+from ltssl_jax.core import InputError
+from ltssl_jax.exporting import agreement, function
+from ltssl_jax.monitoring.progress import printer
+from ltssl_jax.report import deployment, runs
+
+FORMATS = ("stablehlo", "savedmodel", "onnx", "safetensors")
+
+# Not absl's own: every command has an --out, and a program may import several commands.
+FLAGS = flags.FlagValues()
+FORMAT = flags.DEFINE_string("format", None, ", ".join(FORMATS) + ".", flag_values=FLAGS)
+OUT = flags.DEFINE_string(
+    "out", None, "What to write; by default RUN/exported/model with its ending.", flag_values=FLAGS
+)
+WHICH = flags.DEFINE_string(
+    "which",
+    "best",
+    "Checkpoint: best (on validation; without that on test), latest, or its step.",
+    flag_values=FLAGS,
+)
+PRIOR = flags.DEFINE_string(
+    "prior",
+    deployment.NETWORK,
+    "How frequent the classes are where the images come from: network, uniform, train, or a file;"
+    " as in ltssl_jax.predict.",
+    flag_values=FLAGS,
+)
+CALIBRATE = flags.DEFINE_enum(
+    "calibrate",
+    "auto",
+    deployment.CALIBRATE,
+    "Kept predictions that probabilities are calibrated on; as in ltssl_jax.predict.",
+    flag_values=FLAGS,
+)
+HELP = flags.DEFINE_bool("help", False, "Says all this.", flag_values=FLAGS)
+
+
+def export(
+    run: str | os.PathLike,
+    format: str,
+    out: str | os.PathLike | None = None,
+    *,
+    which: str | int = "best",
+    prior: str = deployment.NETWORK,
+    calibrate: str = "auto",
+    is_quiet: bool = False,
+) -> pathlib.Path:
+    """Writes a trained network in a format of other programs, and checks it.
+
+    Args:
+      run: the directory of a training.
+      format: one of `FORMATS`.
+      out: what to write, a file or for "savedmodel" a directory; an earlier export is replaced.
+      which: see `trained.load`.
+      prior, calibrate: see `report.deployment.planned`.
+      is_quiet: print nothing.
+
+    Returns:
+      What was written.
+
+    Raises:
+      InputError: something that is given cannot work, a package is missing, or the exported model
+        says something else than the network; whatever `out` was is as before.
+    """
+    console, module = printer(is_quiet=is_quiet), module_of(format)
+    path = pathlib.Path(out or pathlib.Path(run, "exported", f"model{module.ENDING}"))
+    network = trained.load(run, which)
+    console.print(f"network: {network.scored_by}, EMA weights, {network.chosen}")
+    kept, step = runs.read(run), int(network.state.step)
+    deployed = deployment.planned(kept, step, prior=prior, calibrate=calibrate)
+    console.print("\n".join(deployed.notes))
+    made = function.exported(network, deployed)
+    images = agreement.probes(kept, network.image_shape)
+    with _placed(path, module) as partial:
+        module.write(partial, made)
+        largest = agreement.difference(made, module.read_back(partial), images)
+    console.print(f"checked: probabilities of {len(images)} images differ by {largest:.1e} at most")
+    console.print(f"written to {path} ({_size(path) / 2**20:.2f} MiB)")
+    return path
+
+
+def module_of(format: str) -> ModuleType:
+    """Returns the file of a format.
+
+    Raises:
+      InputError: the format is unknown, or a package that it needs is not installed.
+    """
+    if format not in FORMATS:
+        raise InputError.unknown("--format", format, FORMATS)
+    module = importlib.import_module(f"ltssl_jax.exporting.{format}")
+    for package, extra in module.NEEDS.items():
+        if importlib.util.find_spec(package) is None:
+            what = f"ltssl_jax[{extra}]" if extra else package
+            raise InputError(
+                f"--format {format} needs {package}, which is not installed: "
+                f'pip install "{what}", or choose another format'
+            )
+    return module
+
+
+@contextlib.contextmanager
+def _placed(path: pathlib.Path, module: ModuleType) -> Iterator[pathlib.Path]:
+    """Yields where to write; what is there at the end is moved to its place, unless it failed."""
+    partial = path.with_name(f"{path.name}.partial")
+    _check_replaceable(path, module)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _remove(path)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"--out {os.fspath(path)!r} cannot be written ({error.strerror or error}); choose"
+            " another"
+        ) from error
+    finally:
+        _remove(partial)
+
+
+def _check_replaceable(path: pathlib.Path, module: ModuleType) -> None:
+    if not os.path.lexists(path):
+        return
+    try:
+        is_ours = module.facts(path)["made_by"].startswith("ltssl_jax ")
+    except Exception:  # every format has errors of its own
+        is_ours = False
+    if not is_ours:
+        raise InputError(
+            f"--out {os.fspath(path)!r} exists and is no earlier export of this format; remove it,"
+            " or choose another"
+        )
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink()
+
+
+def _size(path: pathlib.Path) -> int:
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str]) -> None:
+    """Exports what the command line says."""
+    run = parsed(argv)
+    # Accelerators multiply less exactly, each in its own way: nothing would agree.
+    jax.config.update("jax_platforms", "cpu")
+    parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
+    main_.keep_compilations()
+    which = int(WHICH.value) if WHICH.value.isdecimal() else WHICH.value
+    export(run, FORMAT.value, OUT.value, which=which, prior=PRIOR.value, calibrate=CALIBRATE.value)
+
+
+def parsed(argv: Sequence[str]) -> str:
+    """Returns the run; a mistake is an exit."""
+    try:
+        arguments = FLAGS(argv)[1:]
+    except flags.Error as error:
+        sys.exit(f"error: {error}; see python -m ltssl_jax.export --help")
+    if HELP.value:
+        print(__doc__ + FLAGS.get_help())
+        sys.exit()
+    if len(arguments) != 1 or FORMAT.value is None:
+        sys.exit("error: give one RUN and --format; see python -m ltssl_jax.export --help")
+    return arguments[0]
+
+
+def cli() -> None:
+    """Exports; what is wrong with the input is said in one sentence."""
+    with main_.in_one_sentence():
+        main(sys.argv)
+
+
+if __name__ == "__main__":
+    cli()
