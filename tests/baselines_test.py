@@ -96,7 +96,7 @@ def test_an_interrupted_run_gets_none_yet(trained, tmp_path):
 
 
 def test_baselines_get_the_steps_of_all_stages_but_not_what_stages_change():
-    staged = config()
+    staged = config({"train.mu": 3})
     staged.stages.order = ("pretrain", "tune", "tune")
     staged.stages.pretrain = defaults.stage(
         method=defaults.method("rotation"), train=dict(steps=20), optim=dict(learning_rate=1.0)
