@@ -104,7 +104,7 @@ def check_free(directory: str | os.PathLike) -> None:
             raise PermissionError("it is not writable")
     except OSError as error:
         raise InputError(f"--out {path.parent} cannot be used ({error}); choose another") from error
-    if path.exists() and any(label.strip() for _, (label,) in _labels(path)):
+    if path.exists() and any(label for _, (label,) in _labels(path)):
         raise InputError(f"{path} has labels, which would be lost; move it, or give another --out")
 
 

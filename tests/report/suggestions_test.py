@@ -41,6 +41,9 @@ def test_reasons_are_in_words():
         "uncertain: bee or cat; rare: cat has 2 labeled; unlike the labeled images",
         "unlike the labeled images",
     ]
+    taken = taken._replace(rows=np.array([20]), scores=np.array([0.1]), novelty=np.array([0.1]))
+    (row,) = suggestions.told(places[:1], worth, taken, ("ant", "bee", "cat"), counts)
+    assert row.why == "unlike the labeled images"  # not much, but the most that is to be said
     assert rows[1][:6] == ("/1.png", "", "id1", "cat", "0.85", "ant") and rows[1].score == "2"
 
 

@@ -133,6 +133,16 @@ def test_an_image_that_has_moved_is_known_by_its_id(place):
     assert len(source.train) == 10 and not source.skipped
 
 
+def test_paths_begin_beside_each_table_or_at_the_image_root(place):
+    save(place / "further/images/x.png")
+    further = table(place / "further/more.csv", [("images/x.png", "b")])
+    source = load(place / "labels.csv", further)
+    assert named(source) == labels_of(0, 1, 2, 3) | {"further/images/x.png": "b"}
+    table(further, [("images/5.png", "b")])
+    source = load(place / "labels.csv", further, image_root=str(place))
+    assert named(source) == labels_of(0, 1, 2, 3, 5)
+
+
 def test_a_column_per_class_and_one_for_the_class(place):
     rows = [(f"images/{n}.png", n % 2, 1 - n % 2) for n in range(4)]
     root = table(place / "bits.csv", rows, ("path", "b", "a"))
