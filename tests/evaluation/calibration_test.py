@@ -158,6 +158,12 @@ def test_a_precision_out_of_reach_has_no_threshold():
     assert calibration.threshold_for(np.r_[certain, certain], np.zeros(116, int), 0.95) == 1
 
 
+def test_equal_probabilities_lie_on_one_side_of_the_threshold():
+    probs = np.array([[0.9, 0.1]] * 200)
+    labels = np.repeat([0, 1], [150, 50])  # the first 150 alone would reach 0.95
+    assert calibration.threshold_for(probs, labels, 0.95) == np.inf
+
+
 def test_the_threshold_holds_on_new_images_of_another_prior():
     rng = np.random.default_rng(0)
     prior = np.array([0.2, 0.8])
