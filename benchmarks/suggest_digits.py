@@ -4,9 +4,10 @@ python benchmarks/suggest_digits.py --workdir runs/suggest_digits --seeds 0,1,2 
 
 Trains `configs/tras_digits.py` on both pools, has 50 images suggested, and counts what is in them:
 images of the three classes with the fewest labels, of wrong guess, and classes. Beside them: the 50
-least certain images (margin), and as many at random (mean of 20 draws). Where the pool is as
-long-tailed as the labels each choice gets its true labels, and the same configuration is trained
-again with them. Finished runs are kept in the work directory: the same command continues.
+least certain images (margin), and as many at random (mean of 20 draws). With `--retrain` those
+suggested and those at random (the first draw) get their true labels, where the pool is as
+long-tailed as the labels, and the same configuration is trained again with them. Finished runs are
+kept in the work directory: the same command continues.
 """
 
 import json
@@ -22,7 +23,7 @@ from ltssl_jax.evaluation import acquisition
 from ltssl_jax.evaluation.predictions import softmax
 from ltssl_jax.planning import Start
 
-NUMBER, DRAWS = 50, 20
+NUMBER, DRAWS, RETRAINED = 50, 20, "longtail"
 COLUMNS = {"rare": "of the 3 rarest classes", "wrong": "wrongly guessed", "classes": "classes"}
 
 
@@ -31,33 +32,36 @@ def main():
     parser = harness.parser(__doc__)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=lambda s: [int(n) for n in s.split(",")], default="0,1,2")
+    parser.add_argument("--retrain", action="store_true", help="with the labels of both")
     args = parser.parse_args()
     found, learned = {}, {}
     for pool in methods_digits.POOLS:
         for seed in args.seeds:
-            place = args.workdir / pool / str(seed)
             config = methods_digits.configured("tras", seed, pool)
-            learned.setdefault("before", []).append(scores(config, place / "before", pool))
+            place = args.workdir / pool / "tras" / str(seed)
+            before = scores(config, place)
             source, split = planning.load_data(config)
-            for name, draws in choices(place / "before", source, split, seed).items():
-                counted = [counts(source, split, rows, guesses) for rows, guesses in draws]
+            chosen = choices(place, source, split, seed)
+            for name, draws in chosen.items():
+                counted = [counts(source, split, *draw) for draw in draws]
                 mean = {key: float(np.mean([one[key] for one in counted])) for key in COLUMNS}
                 found.setdefault(pool, {}).setdefault(name, []).append(mean)
-                if pool == "longtail" and name != "suggested, --rare=0":
-                    start = labeled(source, split, draws[0][0])
-                    after = scores(config, place / name, pool, start)
+            if pool == RETRAINED and args.retrain:
+                learned.setdefault("before", []).append(before)
+                for name in ("random", "suggested"):
+                    start = labeled(source, split, chosen[name][0][0])
+                    after = scores(config, args.workdir / name / str(seed), start)
                     learned.setdefault(name, []).append(after)
-    learned["before"] = [one for one in learned["before"] if one["pool"] == "longtail"]
     report(found, learned)
     harness.store(args.json, dict(seeds=args.seeds, number=NUMBER, found=found, learned=learned))
 
 
-def scores(config, place, pool, start=None):
+def scores(config, place, start=None):
     """One run's scores on the test set, from its directory if it is finished."""
     if not (place / "result.json").exists():
         experiment.train(config, place, is_quiet=True, start=start)
     result = json.loads((place / "result.json").read_text())["test"]
-    return {key: result[key] for key in ("balanced_accuracy", "few")} | {"pool": pool}
+    return {key: result[key] for key in ("balanced_accuracy", "few")}
 
 
 def choices(run, source, split, seed):
@@ -106,11 +110,10 @@ def report(found, learned):
         for name, rows in ways.items():
             cells = [harness.spread([row[key] for row in rows]) for key in COLUMNS]
             print(f"| {pool} | {name} | {' | '.join(cells)} |")
-    print("\n| labels of | balanced accuracy % | few % |\n|---|---|---|")
+    if learned:
+        print("\n| labels | balanced accuracy % | few % |\n|---|---|---|")
     for name, rows in learned.items():
-        cells = [
-            harness.spread([100 * row[key] for row in rows]) for key in ("balanced_accuracy", "few")
-        ]
+        cells = [harness.spread([100 * row[key] for row in rows]) for key in rows[0]]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
