@@ -96,7 +96,9 @@ def planned(
 
 def _chosen(run: Run, step: int, calibrate: str, needing: str) -> tuple[str | None, str]:
     """Returns the set to calibrate on, or why there is none."""
-    known = [name for name in SETS if _has_labels(run.predictions, name)]
+    # Not even read where they are not wanted: a damaged file is then no obstacle.
+    sets = run.predictions if calibrate != "none" else {}
+    known = [name for name in SETS if _has_labels(sets, name)]
     last = run.result.get("step")
     why_not = ""
     if calibrate == "none":

@@ -133,6 +133,14 @@ def test_a_precision_out_of_reach_sends_everything_to_review(run):
     assert made.notes[-1].startswith("review: all images, for no threshold makes sure that 99 %")
 
 
+def test_damaged_predictions_are_no_obstacle_where_they_are_not_wanted(run, tmp_path):
+    found = run(validation=said_of(50, seed=0))
+    (tmp_path / predictions.FILE).write_bytes(b"PK no archive")
+    assert deployment.planned(found, STEP, calibrate="none").calibration is None
+    with pytest.raises(InputError, match="predictions.npz cannot be read"):
+        deployment.planned(found, STEP)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
