@@ -47,6 +47,12 @@ def report(
     out = pathlib.Path(out)
     if out.suffix != ".html":
         raise InputError(f"--out {os.fspath(out)!r} is no page; give a name that ends in .html")
+    taken = [path for path in map(out.with_suffix, (".md", ".json")) if path.exists()]
+    if taken and not out.exists():
+        raise InputError(
+            f"--out {os.fspath(out)!r}: {taken[0]} is no report and would be overwritten;"
+            " choose another"
+        )
     chosen = {run.path.resolve(): run for path in paths for run in runs.find(path)}
     found = collected.collect(list(chosen.values()))
     pictures = {} if found["comparison"] else _pictures(*chosen.values())

@@ -18,9 +18,9 @@ from ltssl_jax.report.drawing import (
     short,
 )
 
-_WRITTEN = 20  # classes up to which each is named, and each cell has its number
+NAMED = 20  # classes up to which each is named, and each cell has its number
 _WORST = 6  # classes that are named where there are more
-_CELLS = 200  # rows of the picture of a confusion matrix; more classes share them
+CELLS = 200  # rows of the picture of a confusion matrix; more classes share them
 
 Found = Mapping[str, Any]
 
@@ -56,7 +56,7 @@ def recalls(classes: Found) -> str:
         axes.set_xlabel("labeled images of the class")
         legend(axes)
         shown = [k for k in np.argsort(recall, kind="stable") if not np.isnan(recall[k])]
-        shown = shown if len(recall) <= _WRITTEN else shown[:_WORST]
+        shown = shown[: NAMED if len(recall) <= NAMED else _WORST if len(recall) <= CELLS else 0]
         texts = [short(classes["names"][k], 18) for k in shown]
         named(axes, [(labeled[k], recall[k]) for k in shown], texts)
 
@@ -69,7 +69,7 @@ def confusion(run: Found) -> str:
     classes = run["classes"]
     number = len(classes["names"])
     order = np.argsort(-np.array(classes["labeled"]), kind="stable")
-    shares, is_right = _blocks(run["confusion"]["cells"], order)
+    shares, is_right = blocks(run["confusion"]["cells"], order)
     colours = np.zeros((*shares.shape, 4), np.uint8)
     colours[..., :3] = np.where(is_right[..., None], _rgb("blue"), _rgb("red"))
     # The root lifts what is rare out of the ground, and paper shows it, too.
@@ -80,7 +80,7 @@ def confusion(run: Found) -> str:
         axes.grid(False)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
-        if number <= _WRITTEN:
+        if number <= NAMED:
             _write_cells(axes, shares, [short(classes["names"][k], 14) for k in order])
         else:
             _mark_groups(axes, [len(ids) for ids in classes["groups"].values()])
@@ -89,10 +89,10 @@ def confusion(run: Found) -> str:
     return drawing.svg("confusion", label, draw, height=400)
 
 
-def _blocks(cells: Sequence[Sequence[int]], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def blocks(cells: Sequence[Sequence[int]], order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the picture `[n, n]` of shares, blocks of classes averaged, and which are right."""
     number = len(order)
-    size = math.ceil(number / _CELLS)
+    size = math.ceil(number / CELLS)
     place = np.empty(number, int)
     place[order] = np.arange(number)
     true, said, images = np.array(cells).T

@@ -100,16 +100,23 @@ def _names(configs: Sequence[Mapping[str, str]]) -> list[str]:
 
     while parts(chosen) < len(configs):
         chosen.append(max(differing, key=lambda field: parts([*chosen, field])))
-    if not chosen:
-        return [config.get("method.name", "all runs") for config in configs]
-    return [
-        ", ".join(_said(field, config[field]) for field in chosen if field in config)
-        for config in configs
-    ]
+    return [_name(config, configs, chosen) for config in configs]
+
+
+def _name(
+    config: Mapping[str, str], configs: Sequence[Mapping[str, str]], fields: Sequence[str]
+) -> str:
+    """Says the fields in which a configuration differs from those that are alike so far."""
+    alike, said = list(configs), []
+    for field in fields:
+        if len({one.get(field) for one in alike}) > 1:
+            said += [_said(field, config[field])] if field in config else []
+            alike = [one for one in alike if one.get(field) == config.get(field)]
+    return ", ".join(said) or config.get("method.name", "all runs")
 
 
 def _said(field: str, value: str) -> str:
-    return value if field in _NAMED_FIRST else f"{field}={value}"
+    return value if field in _NAMED_FIRST else f"{field.removeprefix('method.')}={value}"
 
 
 def _group(

@@ -101,7 +101,7 @@ def _overlaid(name: str, label: str, found: Found, key: str) -> str:
                 mean = np.mean([curve["values"] for curve in curves], axis=0)
                 line(axes, curves[0]["steps"], mean, place, f"{short(title, 36)}, mean")
         percents(axes, [v for _, curves in groups for curve in curves for v in curve["values"]])
-        _steps(axes, (), columns=1)
+        _steps(axes, [x for _, of in groups for curve in of for x in curve["steps"]], columns=1)
 
     return drawing.svg(f"compare {name}", label, draw, height=250 + 14 * len(groups))
 
@@ -151,7 +151,7 @@ def _over_steps(
             line(axes, curve["steps"], curve["values"], place, short(title, 24))
         values = [value for curve in curves.values() for value in curve["values"]]
         percents(axes, values) if is_share else axes.set_ylim(bottom=0)
-        _steps(axes, alarms)
+        _steps(axes, [x for curve in curves.values() for x in curve["steps"]], alarms)
 
     return drawing.svg(name, f"{label} over steps", draw)
 
@@ -164,16 +164,16 @@ def _by_group(title: str, steps: Sequence[int], values: Found, alarms: Sequence[
                 style = group_style(name) | ({"marker": None} if len(steps) > 20 else {})
                 axes.plot(steps, clean, label=name, **style)
         percents(axes, [value for of_group in values.values() for value in of_group])
-        _steps(axes, alarms, columns=4)
+        _steps(axes, steps, alarms, columns=4)
 
     return drawing.svg(title, f"{title} by group of classes over steps", draw)
 
 
-def _steps(axes, alarms: Sequence[int], columns: int = 2) -> None:
+def _steps(axes, steps: Sequence[int], alarms: Sequence[int] = (), *, columns: int = 2) -> None:
     for place, step in enumerate(alarms):
         label = None if place else "alarm: collapse"
         axes.axvline(step, color=PALETTE["red"], linewidth=1.2, label=label)
-    drawing.steps(axes)
+    drawing.steps(axes, steps)
     legend(axes, columns)
 
 

@@ -110,8 +110,10 @@ def percents(axes, values: Iterable[float | None]) -> None:
     axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
 
 
-def steps(axes) -> None:
-    """Writes steps below the axes."""
+def steps(axes, numbers: Sequence[int]) -> None:
+    """Makes the horizontal axis one of steps, of the same width whatever is known at them."""
+    room = 0.03 * (max(numbers) - min(numbers)) or 1
+    axes.set_xlim(min(numbers) - room, max(numbers) + room)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     axes.xaxis.get_major_locator().set_params(nbins=6, integer=True)
     axes.set_xlabel("step")

@@ -24,6 +24,7 @@ def followed(run: Run, sets: Mapping[str, Predictions]) -> dict[str, Any]:
     lines = [one for one in run.history if any(key.endswith(_KEPT) for key in one)]
     keys = [key for one in lines for key in one if key.endswith(_KEPT)]
     kinds = [key[len(_PREFIX) : -len(_KEPT)] for key in dict.fromkeys(keys)]
+    kinds.sort(key=lambda name: name != "base")
     known, notes = _priors(run, sets)
     groups = metrics.class_groups(run.labeled_counts)
     found = {name: _kind(name, lines, known, groups) for name in kinds}
