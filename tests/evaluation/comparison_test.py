@@ -55,6 +55,18 @@ def test_the_bootstrap_is_that_of_images_drawn_one_by_one(metric):
     assert found.over == "test images" and found.is_clear
 
 
+def test_each_draw_has_as_many_images_of_each_class_as_there_are():
+    ours, theirs = two(60)
+    drawn = []
+
+    def metric(confusion):
+        drawn.append(confusion.sum(axis=1))
+        return metrics.accuracy(confusion)
+
+    comparison.over_images(ours, theirs, metric, num_replicates=50)
+    assert len(drawn) == 2 * 51 and (np.stack(drawn) == np.bincount(ours.labels)).all()
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     found = [
         comparison.over_images(*two(150, seed=i, skills=(0.8, 0.7)), num_replicates=200)
