@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from ltssl_jax import experiment
 from ltssl_jax.evaluation.predictions import Predictions
 from ltssl_jax.report import collected, pseudo_labels, runs
+from tests import small
 from tests.report import made
 
 
@@ -128,3 +130,16 @@ def test_damaged_predictions_are_a_sentence(tmp_path):
     (path / "predictions.npz").write_bytes(b"no archive")
     found = collected.of_run(runs.read(path))
     assert found["calibration"] is None and any("cannot be read" in n for n in found["notes"])
+
+
+@pytest.mark.whole
+def test_a_training_writes_what_a_report_reads(tmp_path):
+    experiment.train(small.config(), tmp_path / "run", is_quiet=True)
+    found = collected.of_run(runs.read(tmp_path / "run"))
+    assert list(found["pseudo"]["kinds"]) == ["base", "balanced"]
+    base = found["pseudo"]["kinds"]["base"]
+    masks = found["curves"]["monitor/mask/base"]["values"]
+    np.testing.assert_allclose(base["coverage"], masks, atol=1e-3)
+    assert 0 < base["precision"]["all"][-1] < 1 and base["divergence"].keys() >= {"estimated"}
+    assert found["facts"]["steps_per_second"] > 0 and found["calibration"]["before"]
+    assert found["notes"] == []
