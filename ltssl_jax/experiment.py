@@ -95,7 +95,7 @@ def train(
             store.save(state)
             return watch.interrupted(int(state.step))
         counts = run.problem.given_counts
-        facts = dict(devices=devices, feed=batches.kind, labeled_counts=counts)
+        facts = dict(devices=devices, feed=batches.kind, labeled_counts=counts.tolist())
         watch.records.write_arrays(predictions.FILE, predicted(run, eval_step, state))
         return watch.finished(int(state.step), exam.confusions(state), identity | facts)
 

@@ -95,4 +95,5 @@ def test_two_processes_continue_a_run_under_any_mapping_and_stop_together(tmp_pa
     ours, theirs = (small.records(workdir, "evaluation") for workdir in (one, two))
     assert [line["step"] for line in theirs][:3] == [4, 8, 12]
     for our, their in zip(ours[:3], theirs[:3], strict=True):  # each image once, whoever reads it
-        assert their == pytest.approx(our, abs=0.01)
+        numbers = small.without_lists(their), small.without_lists(our)
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.01)

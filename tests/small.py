@@ -55,3 +55,8 @@ def records(workdir, kind=""):
     """Reads `metrics.jsonl`, all of it or the lines of one kind."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [record for line in lines if kind in (record := json.loads(line))["kind"]]
+
+
+def without_lists(line):
+    """Returns what two runs can be compared by; one image is much of a class's recall."""
+    return {name: value for name, value in line.items() if not isinstance(value, list)}
