@@ -7,6 +7,7 @@ host-local arrays to global ones at every call.
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, MutableMapping
 
 import jax
@@ -166,6 +167,13 @@ def choose_convolutions(environment: MutableMapping[str, str], jaxlib_version: s
     version = ".".join(jaxlib_version.split(".")[:2])
     if version in _KNOWING_VERSIONS and _CONVOLUTION_FLAG not in flags:
         environment["XLA_FLAGS"] = f"{flags} {_CONVOLUTIONS_BY_XLA}".strip()
+
+
+def keep_compilations() -> None:
+    """Keeps compiled programs between runs, unless the user has chosen a place for them."""
+    if not jax.config.jax_compilation_cache_dir:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ltssl_jax", "jax"))
 
 
 def _spec(axis: int) -> P:

@@ -56,6 +56,19 @@ class Trained:
     runner: Runner
     batch_size: int
 
+    def __reduce__(self):
+        # Compiled programs and devices stay here; so does what only training needs.
+        problem, state = self.problem, self.state
+        data = dict(
+            class_names=self.class_names,
+            image_shape=self.image_shape,
+            labeled_counts=np.asarray(problem.labeled_counts),
+            num_unlabeled=problem.num_unlabeled,
+        )
+        state = state.replace(params=(), batch_stats=(), opt_state=())
+        where = dict(batch_size=self.batch_size, num_devices=self.runner.num_devices)
+        return rebuilt, (self.config.to_dict(), data, state, self.chosen, where)
+
     @property
     def policy(self) -> Policy:
         """How image files become arrays: as in training."""
@@ -179,6 +192,25 @@ def untrained(
         runner=runner,
         batch_size=-(-batch_size // runner.num_devices) * runner.num_devices,
     )
+
+
+def rebuilt(
+    config: dict[str, Any],
+    data: Mapping[str, Any],
+    state: TrainState,
+    chosen: str,
+    where: Mapping[str, int],
+) -> Trained:
+    """Returns the network that was pickled; no file is needed.
+
+    Args:
+      config, data: see `untrained`.
+      state: on the host; `step`, `ema` and `method_state` are used.
+      chosen: which checkpoint it was, and why.
+      where: `batch_size`, and `num_devices` unless there are fewer here.
+    """
+    network = untrained(ConfigDict(config), data, **where)
+    return replace(network, state=state, chosen=chosen)
 
 
 def _blank(config: ConfigDict, parts: planning.Parts, shape: tuple[int, int, int]) -> TrainState:

@@ -95,6 +95,8 @@ INSIDE_FUNCTIONS_ONLY = (
     "tensorflow", "tensorflow_datasets", "sklearn", "scipy", "pyarrow", "imagehash", "jinja2",
     "matplotlib", "tensorboardX", "wandb", "safetensors", "onnx", "onnxruntime", "jax2onnx",
 )  # fmt: skip
+# A class of scikit-learn cannot be made inside a function; who imports it has imported the other.
+FACES = {"estimator": "sklearn"}
 LONGEST_FUNCTION = 50
 LONGEST_FILE = {"methods/*": 150, "*": 300}
 
@@ -167,7 +169,9 @@ def forbidden_imports(root):
                 is_allowed = package in sys.stdlib_module_names or falls_under(target, rule[1])
             if not is_allowed:
                 found.append(f"{module} -> {target}")
-            elif package in INSIDE_FUNCTIONS_ONLY and not is_deferred:
+            elif package in INSIDE_FUNCTIONS_ONLY and not (
+                is_deferred or package == FACES.get(module)
+            ):
                 found.append(f"{module} -> {target} outside a function")
     return found
 
@@ -224,7 +228,8 @@ def test_functions_and_files_are_short():
 
 
 def test_importing_everything_loads_nothing_heavy():
-    names = [f"{PACKAGE}.{module}".removesuffix(".__init__") for module in modules(ROOT)]
+    light = [module for module in modules(ROOT) if module not in FACES]
+    names = [f"{PACKAGE}.{module}".removesuffix(".__init__") for module in light]
     script = f"""
 import importlib, sys
 for name in {names}:
@@ -260,6 +265,7 @@ def test_a_good_tree_passes(tree):
             "losses.margins": "import math\nimport jax.numpy as jnp\nfrom ltssl_jax import core",
             "methods.tras": "from flax import struct\nfrom ltssl_jax.losses.margins import x",
             "data.sources.digits": "def load():\n    from sklearn import datasets",
+            "estimator": "from sklearn.base import BaseEstimator",
             "checkpoint": "import ltssl_jax\nfrom ltssl_jax import __version__, methods",
         }
     )
