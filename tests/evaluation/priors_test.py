@@ -38,3 +38,5 @@ def test_few_and_absent_classes_stay_positive_and_order_means_nothing():
     again = priors.of_pool(counts[order], confusion[np.ix_(order, order)])
     np.testing.assert_allclose(again, found[order], atol=1e-6)
     np.testing.assert_allclose(priors.of_pool(np.zeros(3), confusion), 1 / 3)
+    never = priors.of_pool(np.array([2, 9]), np.array([[5, 0], [300, 0]]))  # predicted before
+    assert never[0] > 0.5 and never.sum() == pytest.approx(1)

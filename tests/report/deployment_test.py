@@ -54,7 +54,7 @@ def test_validation_gives_a_temperature_and_no_class_changes(run):
 
 ALONE = [
     (STEP, "none", ["validation"], "as asked for"),
-    (STEP, "auto", ["pool"], "kept no predictions of labeled images"),
+    (STEP, "auto", ["pool", "test"], "kept no predictions of labeled images"),
     (STEP, "auto", [], "kept no predictions of labeled images; train it to the end"),
     (200, "auto", ["validation"], "of step 300, not of step 200; --which=latest .*=validation"),
 ]
@@ -64,7 +64,7 @@ ALONE = [
 def test_without_a_fitting_set_probabilities_are_the_networks_own(run, step, calibrate, sets, why):
     one = said_of(100, seed=0)
     unknown = Predictions(**vars(one) | {"labels": np.full(100, -1)})
-    found = run(**{name: unknown if name == "pool" else one for name in sets})
+    found = run(**{name: one if name == "validation" else unknown for name in sets})
     made = deployment.planned(found, step, calibrate=calibrate)
     np.testing.assert_array_equal(made.scores(one.logits), one.logits)
     assert re.search(f"the network's own .*{why}", made.notes[0])
