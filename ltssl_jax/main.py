@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ltssl_jax import parallel
 from ltssl_jax.core import InputError
+from ltssl_jax.parallel import keep_compilations
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, e.g. configs/tras_digits.py.", lock_config=True
@@ -60,13 +61,6 @@ def start_processes(settings) -> None:
         jax.distributed.initialize(
             settings.coordinator, settings.num_processes, settings.process_id
         )
-
-
-def keep_compilations() -> None:
-    """Keeps compiled programs between runs, unless the user has chosen a place for them."""
-    if not jax.config.jax_compilation_cache_dir:
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ltssl_jax", "jax"))
 
 
 def loaded() -> ConfigDict:
