@@ -115,8 +115,8 @@ def suggest(
     InputError.check(number >= 1, "--n", number, "at least 1")
     InputError.check(0 <= rare < np.inf, "--rare", rare, "0 or positive")
     out, console = pathlib.Path(out or pathlib.Path(run, "suggestions")), printer(is_quiet=is_quiet)
-    suggestions.check_free(out)
     network, record = trained.load(run, which, batch_size=batch_size), runs.read(run)
+    suggestions.check_free(out)
     deployed = deployment.planned(record, int(network.state.step))
     with progress(is_quiet=is_quiet) as report:
         own = opened(network, record, report, is_needed=not paths)
@@ -128,13 +128,12 @@ def suggest(
         labeled = of_labeled(network, own.labeled, report)
     value = seen.worth.uncertainty + np.float32(rare) * seen.worth.rarity
     chosen = acquisition.choose(value, seen.features, labeled, number)
-    rows = written(out, os.fspath(run), network, own.counts, pool, seen, chosen)
+    again = retraining(network, own, out)
+    rows = written(out, os.fspath(run), network, own.counts, pool, seen, chosen, again)
     console.print(f"{len(rows):,} of {len(seen.places):,} images, to fill in and to look at:")
     console.print("\n".join(os.fspath(out / name) for name in suggestions.FILES))
-    if rows[0].path:
-        console.print(
-            f"when the column label is filled, train again with {retraining(network, out)}"
-        )
+    if again:
+        console.print(f"when the column label is filled, train again with {again}")
     return rows
 
 
@@ -146,6 +145,7 @@ def written(
     pool: Pool,
     seen: Seen,
     chosen: Chosen,
+    again: str,
 ) -> list[Suggestion]:
     """Writes the table and the sheet, and returns the rows."""
     items = pool.at(seen.places[chosen.rows].tolist())
@@ -155,21 +155,17 @@ def written(
         rows,
         [suggestions.picture(item.image) for item in items],
         classes=list(zip(network.class_names, counts.tolist(), strict=True)),
-        facts=dict(
-            run=run,
-            network=network.chosen,
-            total=len(seen.places),
-            again=retraining(network, out) if rows[0].path else "",
-        ),
+        facts=dict(run=run, network=network.chosen, total=len(seen.places), again=again),
     )
     suggestions.write(out, rows, page)
     return rows
 
 
-def retraining(network: Trained, out: pathlib.Path) -> str:
-    """Returns the option that adds the labels of a filled table to those of the run."""
+def retraining(network: Trained, own: Own, out: pathlib.Path) -> str:
+    """Returns the option that adds a filled table to the labels of a run that trains on files."""
     root = network.config.data.source.root
-    return f"--config.data.source.root={root},{out / suggestions.TABLE}"
+    has_files = own.labeled is None or own.labeled.files is not None
+    return f"--config.data.source.root={root},{out / suggestions.TABLE}" if has_files else ""
 
 
 def opened(network: Trained, record: Run, report: Progress, *, is_needed: bool) -> Own:
@@ -184,9 +180,10 @@ def opened(network: Trained, record: Run, report: Progress, *, is_needed: bool) 
             " it was trained, or give images to choose from"
         ) from error
     if source.class_names != network.class_names:
+        others = sorted({*source.class_names} ^ {*network.class_names})[:5]
         raise InputError(
-            f"the data now have the classes {', '.join(source.class_names)}, the network knows"
-            f" {', '.join(network.class_names)}; train again, in another --workdir"
+            f"the classes of the data are not those of the network any more ({', '.join(others)});"
+            " train again, in another --workdir"
         )
     return Own(
         source.train.take(split.labeled),

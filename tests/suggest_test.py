@@ -154,6 +154,7 @@ def test_without_the_images_of_the_run(home, run, tmp_path, capsys):
         suggest.suggest(copy, [os.fspath(nothing)], tmp_path / "no", is_quiet=True)
 
 
+@pytest.mark.whole
 def test_arrays_have_places(tmp_path):
     """The digits have no files: `id` is the place among the training images."""
     experiment.train(small.config(), tmp_path / "run", is_quiet=True)
@@ -175,6 +176,7 @@ def test_a_wrong_call_ends_in_one_sentence(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["suggest", *wrong])
         with pytest.raises(SystemExit, match=f"^error: .*{words}"):
             suggest.cli()
+    assert not [*tmp_path.iterdir()]
 
 
 # --- back as labels -----------------------------------------------------------------------------
@@ -197,6 +199,11 @@ def test_labels_go_back_in(home, run, tmp_path):
     assert not [one for one in source.skipped if one.reason != "also in test"]
 
     again = retargeted(run, config(home, table), tmp_path / "again")
+    new_class = tmp_path / "new.csv"
+    new_class.write_text(f"path,label\n{rows[15]['path']},digit 10\n")
+    with pytest.raises(InputError, match=r"not those of the network any more \(digit 10\); train"):
+        other = retargeted(run, config(home, new_class), tmp_path / "other")
+        suggest.suggest(other, out=tmp_path / "new", is_quiet=True)
     later = suggest.suggest(again, number=200, out=tmp_path / "later", is_quiet=True)
     assert not {row.id for row in later} & {row["id"] for row in rows[:15]}
     assert {row["id"] for row in rows[15:]} <= {row.id for row in later}
