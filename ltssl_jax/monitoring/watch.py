@@ -131,8 +131,7 @@ class Watch:
         facts: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Writes `result.json` and `confusion.npy`, prints the tables, returns the result."""
-        where = next(iter(confusions))  # validation, where there is one
-        self._alarm(step, self._alarms.finished(where, confusions[where]))
+        self._examine(step, confusions)
         scored_by = self._scored_by(step)
         result = dict(step=step, scored_by=scored_by, weights="ema", **facts)
         history = self.records.history()
@@ -157,9 +156,17 @@ class Watch:
         title = f"test: recall per class, most labeled first; {scored_by}, EMA weights, step {step}"
         self.terminal.recalls(title, confusions["test"], self._class_names, self._counts)
         if alarms := [f"{a['name']} at step {a['step']}" for a in result["alarms"]]:
-            self.terminal.alarm(f"{len(alarms)} in this run: {', '.join(alarms)}; see above")
+            said = f"{len(alarms)} in this run: {', '.join(alarms)}"
+            self.terminal.alarm(f"{said}; metrics.jsonl has the texts")
         self.terminal.say(f"written to {self.records.path}")
         return result
+
+    def _examine(self, step: int, confusions: Mapping[str, np.ndarray]) -> None:
+        """Says what is wrong with a trained network, unless it was said when it was trained."""
+        where = next(iter(confusions))  # validation, where there is one
+        found = self._alarms.finished(where, confusions[where])
+        said = {(line["step"], line.get("name")) for line in self.records.history()}
+        self._alarm(step, [alarm for alarm in found if (step, alarm.name) not in said])
 
     def _record(self, line: Mapping[str, Any]) -> None:
         self.records.append(line)

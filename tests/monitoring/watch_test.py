@@ -175,7 +175,7 @@ def test_an_alarm_is_printed_recorded_and_in_the_result(watch, capsys):
     assert printed[0] == f"ALARM: {alarm['text']}"
     result = watch.finished(100, confusions(0), {})
     assert result["alarms"] == [alarm] and result["training_seconds"] == 28.0
-    said = "ALARM: 1 in this run: starving at step 50; see above"
+    said = "ALARM: 1 in this run: starving at step 50; metrics.jsonl has the texts"
     assert said in capsys.readouterr().out.splitlines()
 
 
@@ -183,6 +183,8 @@ def test_what_is_never_recognized_is_an_alarm_of_the_deciding_set(watch):
     assert watch.finished(100, confusions(0), {})["alarms"] == []  # validation is all right
     result = watch.finished(100, {"test": confusions(0)["test"]}, {})
     assert [alarm["name"] for alarm in result["alarms"]] == ["unrecognized/test"]
+    # A finished run that only evaluates again says it no second time.
+    assert watch.finished(100, {"test": confusions(0)["test"]}, {})["alarms"] == result["alarms"]
 
 
 def test_a_resumed_run_says_no_alarm_again(watch, tmp_path):
