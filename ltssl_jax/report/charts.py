@@ -55,8 +55,8 @@ def recalls(classes: Found) -> str:
         percents(axes, recall)
         axes.set_xlabel("labeled images of the class")
         legend(axes)
-        shown = [k for k in np.argsort(recall, kind="stable") if not np.isnan(recall[k])]
-        shown = shown[: NAMED if len(recall) <= NAMED else _WORST if len(recall) <= CELLS else 0]
+        number = NAMED if len(recall) <= NAMED else _WORST if len(recall) <= CELLS else 0
+        shown = np.argsort(recall, kind="stable")[:number]  # unknown ones last; they have no place
         texts = [short(classes["names"][k], 18) for k in shown]
         named(axes, [(labeled[k], recall[k]) for k in shown], texts)
 

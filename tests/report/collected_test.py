@@ -122,7 +122,7 @@ def test_a_run_that_has_only_begun_has_no_headline(tmp_path):
     (path / "metrics.jsonl").unlink()
     found = collected.of_run(runs.read(path))
     assert found["headline"] is None and found["curves"] == {}
-    assert any("metrics.jsonl" in note for note in found["notes"])
+    assert any("No curves" in note for note in found["notes"])
 
 
 def test_damaged_predictions_are_a_sentence(tmp_path):

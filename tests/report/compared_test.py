@@ -19,7 +19,7 @@ def test_configurations_are_named_by_what_tells_them_apart():
         "threshold=0.95": [0, 2],
         "threshold=0.5": [1],
     }
-    other = {"seed": 0, "method": {"name": "abc"}, "train": {"steps": 9}}
+    other = {"seed": 0, "method": {"name": "abc", "threshold": 0.95}, "train": {"steps": 9}}
     names = compared.grouped([plain, low, other])
     assert list(names) == ["tras, threshold=0.95", "tras, threshold=0.5", "abc"]
 

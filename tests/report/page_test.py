@@ -198,3 +198,5 @@ def test_classes_without_test_images_or_labels_are_no_fault(tmp_path):
     found = collected.collect([runs.read(path)])
     found["runs"][0]["classes"]["labeled"][1] = 0
     Tags(page.render(found, {"test": [""] * 99, "validation": [], "pool": [""] * 99}))
+    drawn = charts.recalls(found["runs"][0]["classes"])
+    assert ">class 0<" in drawn and ">class 2<" not in drawn and "nan" not in drawn
