@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_score
+from sklearn.model_selection import PredefinedSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -249,7 +249,8 @@ def test_bytes_stay_and_other_numbers_are_spread():
     assert matrices.range_of(numbers) == (-1, 1)
     assert matrices.to_bytes(numbers, -1, 1).tolist() == [[0, 128, 255]]
     assert matrices.to_bytes(rows, 0, 14).tolist() == [[0, 128, 255]]
-    assert matrices.to_bytes(np.full((1, 2), 3.0), 3, 3).tolist() == [[0, 0]]
+    with np.errstate(all="raise"):
+        assert matrices.to_bytes(np.full((1, 2), 3.0), 3, 3).tolist() == [[0, 0]]
 
 
 # --- whole ----------------------------------------------------------------------------------------
@@ -291,15 +292,14 @@ def test_another_process_predicts_the_same(fitted, data, tmp_path):
 
 
 @pytest.mark.whole
-def test_searches_and_pipelines_fit_side_by_side(data):
+def test_pipelines_are_fitted_side_by_side(data):
     images, labels, _ = data
-    fold = np.where(labels < 0, -1, np.arange(60) // 2 % 2)
-    grid, cv = {"method": ["supervised", dict(name="fixmatch")]}, PredefinedSplit(fold)
-    search = GridSearchCV(TINY, grid, cv=cv, n_jobs=2, refit=False, error_score="raise")
-    search.fit(images, labels)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    pipeline = make_pipeline(MinMaxScaler(), TINY)
-    assert np.isfinite(cross_val_score(pipeline, images.reshape(60, 64), labels, cv=cv)).all()
+    folds = PredefinedSplit(np.where(labels < 0, -1, np.arange(60) // 2 % 2))
+    model = make_pipeline(MinMaxScaler(), TINY)
+    flat = images.reshape(60, 64)
+    scores = cross_val_score(model, flat, labels, cv=folds, n_jobs=2, error_score="raise")
+    train, test = next(folds.split())
+    assert scores[0] == model.fit(flat[train], labels[train]).score(flat[test], labels[test])
 
 
 @pytest.mark.whole
@@ -310,7 +310,7 @@ def test_the_notebook_runs(monkeypatch, capsys):
     names = {}
     for text in code:
         exec(compile(text, NOTEBOOK.name, "exec"), names)  # noqa: S102
-    assert len(re.findall("balanced accuracy", capsys.readouterr().out)) == 5
+    assert len(re.findall("balanced accuracy", capsys.readouterr().out)) == 4
 
 
 def test_the_notebook_holds_no_output():
