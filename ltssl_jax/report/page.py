@@ -43,7 +43,7 @@ def render(found: Mapping[str, Any], pictures: Mapping[str, Sequence[str]]) -> s
         figures=drawn,
         metrics=METRICS,
         spread=spread,
-        most=dict(groups=courses.MOST_GROUPS, named=charts.NAMED, cells=charts.CELLS, shown=18),
+        most=dict(groups=courses.MOST_GROUPS, named=charts.NAMED, cells=charts.CELLS, shown=27),
     )
 
 

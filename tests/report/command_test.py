@@ -88,7 +88,7 @@ def test_a_browser_shows_all_of_it_on_any_width(tmp_path, browse):
     title = re.search("<title>(.*)</title>", browse(tmp_path / "frame.html", "--dump-dom"))
     inner, scroll, images, broken, small = map(int, title[1].split(","))
     assert inner == 390 and scroll <= 390, "the page is wider than a telephone"
-    assert images == 60 and broken == small == 0
+    assert images == 90 and broken == small == 0
 
     shot = tmp_path / "shot.png"
     browse(out, "--window-size=1280,2400", f"--screenshot={shot}")

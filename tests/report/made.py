@@ -102,7 +102,7 @@ def _predicted(counts, each, rng, skill, truth):
     clear += np.log10(counts)[labels] - 1 + np.log(number) / 2
     logits = rng.normal(0, 1, (len(labels), number)).astype(np.float32)
     logits[np.arange(len(labels)), labels] += clear
-    shown = predictions.confident_mistakes(logits, labels, 20)
+    shown = predictions.confident_mistakes(logits, labels, 30)
     pictures = np.random.default_rng(5).integers(0, 256, (len(shown), 8, 8, 3), np.uint8)
     known = labels if truth else np.full_like(labels, -1)
     if not truth:
