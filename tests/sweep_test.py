@@ -65,12 +65,12 @@ def test_a_grid_ends_in_a_table(trained, tmp_path, capsys):
     assert re.search(
         r"\[4/4\] threshold=0.95, seed 1: balanced accuracy \d+\.\d %; about 0:00", said
     )
-    rows = re.findall(r"^│ method.threshold=([\d.]+) +│ 2 │ +([\d.]+) ± [\d.]+ │", said, re.M)
+    rows = re.findall(r"^│ threshold=([\d.]+) +│ 2 │ +([\d.]+) ± [\d.]+ │", said, re.M)
     assert [row[0] for row in rows] == ["0.9", "0.95"]
     assert float(rows[0][1]) < float(rows[1][1])
     assert re.search(r"threshold=0.95 against .*=0.9, balanced accuracy: \+.* over 2 seeds", said)
     assert f"python -m ltssl_jax.report {root}" in said
-    assert "| method.threshold=0.95 |" in (root / "sweep.md").read_text()
+    assert "| threshold=0.95 |" in (root / "sweep.md").read_text()
     written = json.loads((root / "sweep.json").read_text())
     assert [one["n"] for one in (g["numbers"]["few"] for g in written["comparison"]["groups"])] == [
         2,
@@ -144,7 +144,7 @@ def test_benefits_stand_beside_their_point(trained, tmp_path, capsys):
         line for line in capsys.readouterr().out.splitlines() if "labeled images helped" in line
     ]
     assert len(said) == 2 * len(baselines.OBJECTIVES)
-    assert said[0].startswith("method.threshold=0.9: The unlabeled images helped: balanced")
+    assert said[0].startswith("threshold=0.9: The unlabeled images helped: balanced")
     assert all("over 2 seeds" in line for line in said)
 
 
@@ -161,12 +161,12 @@ def test_a_single_run_needs_no_comparison(trained, tmp_path, capsys):
         (["--seeds=0", "train"], "unexpected arguments: train"),
     ],
 )
-def test_mistakes_are_answered(typed, said, tmp_path):
+def test_mistakes_are_answered(typed, said, trained, tmp_path):
     with pytest.raises(InputError, match=said):
         sweep.sweep([*ASKED, f"--workdir={tmp_path}", *typed])
 
 
-def test_misspelt_flags_end_the_program(tmp_path):
+def test_misspelt_flags_end_the_program(trained, tmp_path):
     with pytest.raises(SystemExit, match="sedes.*python -m ltssl_jax.sweep --help"):
         sweep.sweep([*ASKED, f"--workdir={tmp_path}", "--sedes=0"])
 
@@ -182,7 +182,7 @@ def test_two_processes_side_by_side(tmp_path):
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "threshold=0.15 against method.threshold=0.1, balanced accuracy" in done.stdout
+    assert "threshold=0.15 against threshold=0.1, balanced accuracy" in done.stdout
     for value in ("0.1", "0.15"):
         directory = tmp_path / f"threshold={value}/0"
         assert json.loads((directory / "result.json").read_text())["step"] == 4

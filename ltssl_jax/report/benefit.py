@@ -55,7 +55,7 @@ def benefits(run: Run) -> list[Benefit]:
         scores = [one.result["test"][METRIC] for one in (run, baseline)]
         text = f"{_sentence(name, difference, scores)} {_ONE_SEED}{_doubts(run)}"
         found.append(Benefit(name, difference, text))
-    return sorted(found, key=lambda one: one.difference.value)
+    return _ranked(found)
 
 
 def benefits_over_seeds(seeds: Sequence[Run]) -> list[Benefit]:
@@ -77,12 +77,27 @@ def benefits_over_seeds(seeds: Sequence[Run]) -> list[Benefit]:
             doubt = f" {_ONE_SPLIT}" if len(splits) == 1 else ""
             text = f"{_sentence(name, difference, means)}{doubt}{_doubts(seeds[0])}"
             found.append(Benefit(name, difference, text))
-    return sorted(found, key=lambda one: one.difference.value)
+    return _ranked(found)
 
 
 def as_json(found: Sequence[Benefit]) -> dict[str, Any]:
     """Returns what is written to `benefit.json`."""
     return {"benefits": [one._asdict() | {"difference": one.difference._asdict()} for one in found]}
+
+
+def _ranked(found: Sequence[Benefit]) -> list[Benefit]:
+    """Puts the strongest baseline first; a gain over the others alone is not left to stand."""
+    ranked = sorted(found, key=lambda one: one.difference.value)
+    if not ranked or ranked[0].difference.low > 0:
+        return ranked
+    but = (
+        f" But a stronger baseline ({NAMES[ranked[0].baseline]}) shows no such gain, and that"
+        " is the one to beat."
+    )
+    return [
+        one._replace(sentence=one.sentence + but) if one.difference.low > 0 else one
+        for one in ranked
+    ]
 
 
 def _comparable(run: Run) -> Mapping[str, Run]:
@@ -92,7 +107,7 @@ def _comparable(run: Run) -> Mapping[str, Run]:
     return {
         name: one
         for name, one in run.baselines.items()
-        if "test" in one.predictions and one.result["step"] == _steps(run)
+        if name in NAMES and "test" in one.predictions and one.result["step"] == _steps(run)
     }
 
 
@@ -113,7 +128,7 @@ def _sentence(name: str, difference: Interval, scores: Sequence[float]) -> str:
     low, value, high = (_points(x) for x in (difference.low, difference.value, difference.high))
     return (
         f"{verdict}: balanced accuracy {ours} % with them, {theirs} % without"
-        f" ({NAMES.get(name, name)}); difference {value} points, 95 % interval {low} to {high} over"
+        f" ({NAMES[name]}); difference {value} points, 95 % interval {low} to {high} over"
         f" {difference.num:,} {difference.over}."
     )
 

@@ -65,6 +65,17 @@ def test_the_strongest_baseline_comes_first(tmp_path):
     assert "(supervised, cross entropy)" in found[1].sentence
 
 
+def test_a_gain_over_the_weaker_baseline_alone_is_not_left_to_stand(tmp_path):
+    but = "But a stronger baseline (supervised, logit-adjusted) shows no such gain"
+    theirs = {"supervised": (20, 20, 20), "supervised_la": (45, 45, 45)}
+    strong, weak = benefit.benefits(compared(tmp_path / "0", (40, 40, 40), theirs))
+    assert but in weak.sentence and but not in strong.sentence
+    both = compared(tmp_path / "1", (48, 48, 48), theirs)
+    assert not any(but in one.sentence for one in benefit.benefits(both))
+    worse = compared(tmp_path / "2", (10, 10, 10), theirs)
+    assert not any(but in one.sentence for one in benefit.benefits(worse))
+
+
 def test_a_small_or_incomplete_test_set_is_said(tmp_path):
     theirs = {"supervised": (30, 0, 1)}
     run = compared(tmp_path / "run", (40, 0, 4), theirs, counts=(50, 0, 5))
