@@ -25,7 +25,7 @@ NAMES, COUNTS, STEP = ("a", "b", "c"), np.array([4, 40, 12]), 30
 def said_of(number, *, seed, is_wild=False):
     rng = np.random.default_rng(seed)
     labels = rng.integers(3, size=number).astype(np.int32)
-    logits = 4 * rng.normal(size=(number, 3)) + 4 * np.eye(3)[labels]
+    logits = 4 * rng.normal(size=(number, 3)) + 4 * np.eye(3)[labels] + np.array([2.0, 0, -2])[None]
     names = np.array([f"{seed}/{i}.png" for i in range(number)])
     logits = np.full_like(logits, np.nan) if is_wild else logits
     none = np.arange(0), np.zeros((0, 1, 1, 1), np.uint8)
@@ -90,15 +90,15 @@ def test_all_numbers_of_a_kept_set(run):
     assert found["calibration"]["as_predicted"]["all"] == pytest.approx(
         calibration.summary(probs, test.labels, COUNTS)["all"]
     )
+    assert found["calibration"]["network"]["few"] == pytest.approx(
+        calibration.summary(test.probabilities, test.labels, COUNTS)["few"]
+    )
     assert found["calibration"]["network"]["few"]["ece"] > 0.02
-    assert found["calibration"]["as_predicted"]["all"]["ece"] < 0.05
     assert found["reweighted"]["as_predicted"] == reweighting.accuracies(confusion, COUNTS)
-    # The more the set differs from the uniform one, the more it helps to know it.
-    gain = {
-        name: found["reweighted"]["adjusted"][name] - value
-        for name, value in found["reweighted"]["as_predicted"].items()
-    }
-    assert gain["forward50"] > 0.05 and gain["backward50"] > 0.05 > abs(gain["uniform"])
+    # Knowing the frequencies helps, and that the network leans to the first class, too.
+    adjusted = found["reweighted"]["adjusted"]
+    for name, value in found["reweighted"]["as_predicted"].items():
+        assert adjusted[name] > value + 0.03
 
 
 def test_adjusting_is_to_the_prior_of_each_set(run):
