@@ -47,12 +47,13 @@ class LongTailedSSLClassifier(ClassifierMixin, BaseEstimator):
     others: `sklearn.model_selection.PredefinedSplit` leaves images with -1 to the training. The
     estimator's own `score` does not count them.
 
-    A fit compiles its network, which takes seconds however small it is; one that is repeated with
-    arrays of equal shapes finds its programs in the cache of JAX, by default
-    `~/.cache/ltssl_jax/jax`. It trains on one device, and any process can predict.
+    A fit compiles its network, which takes seconds however small it is; when it is repeated, its
+    programs are found in the cache of JAX, which is `~/.cache/ltssl_jax/jax` if nobody has chosen
+    another. It trains on one device; a pickle holds weights and configuration, for any process.
 
     Args:
-      method: a file of `ltssl_jax.methods`, or `dict(name="tras", threshold=0.9)`.
+      method: a file of `ltssl_jax.methods`, or `dict(name="tras", threshold=0.9)`; of one that is a
+        loop over stages, the first stage.
       steps: updates; a method's epoch is a fiftieth of them.
       batch_size: labeled images a step.
       mu: unlabeled images per labeled one.
