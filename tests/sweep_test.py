@@ -174,16 +174,17 @@ def test_misspelt_flags_end_the_program(trained, tmp_path):
 @pytest.mark.whole
 def test_two_processes_side_by_side(tmp_path):
     changes = {"train.steps": 4, "parallel.num_devices": 1}
-    flags = [one for one in small.flags(changes) if "threshold" not in one]
-    command = [sys.executable, "-m", "ltssl_jax.sweep", "--config=configs/tras_digits.py", *flags]
-    command += [f"--workdir={tmp_path}", "--config.method.threshold=0.1,0.15", "--jobs=2"]
+    flags = [one for one in small.flags(changes) if "method" not in one]
+    command = [sys.executable, "-m", "ltssl_jax.sweep", f"--workdir={tmp_path}", "--jobs=2"]
+    command += ["--config=configs/supervised_digits.py", *flags]
+    command += ["--config.method.objective=cross_entropy,logit_adjusted"]
     environment = small.environment(PYTHONPATH=os.fspath(ROOT), JAX_NUM_CPU_DEVICES="1")
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "threshold=0.15 against threshold=0.1, balanced accuracy" in done.stdout
-    for value in ("0.1", "0.15"):
-        directory = tmp_path / f"threshold={value}/0"
+    assert "objective=logit_adjusted against objective=cross_entropy, bal" in done.stdout
+    for value in ("cross_entropy", "logit_adjusted"):
+        directory = tmp_path / f"objective={value}/0"
         assert json.loads((directory / "result.json").read_text())["step"] == 4
         assert "devices: 1 cpu device" in (directory / "log.txt").read_text()

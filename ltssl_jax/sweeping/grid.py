@@ -68,13 +68,15 @@ def asked(argv: Sequence[str], axes: Sequence[str] = ()) -> Asked:
       axes: fields that are axes even with one value, in this order.
 
     Raises:
-      InputError: an axis has an empty value, or a value twice.
+      InputError: an axis has an empty value, or the seed is not given by --seeds.
     """
     config, found, others = [], {}, []
     for argument in _joined(argv):
         field, _, value = re.sub("^--?config[.]", "", argument).partition("=")
         is_field = bool(re.match("--?config[.].*=", argument))
         values = split(value) if is_field else ()
+        if is_field and field == "seed":
+            raise InputError(f"--config.seed={value}: seeds are given by --seeds={value}")
         if len(values) > 1 or field in axes:
             _check_axis(field, values)
             found[field] = tuple(values)
@@ -184,8 +186,6 @@ def _unquoted(text: str) -> str:
 
 
 def _check_axis(field: str, values: Sequence[str]) -> None:
-    if field == "seed":
-        raise InputError(f"--config.seed={','.join(values)}: seeds are given by --seeds")
     if "" in values:
         raise InputError(
             f"--config.{field}={','.join(values)} has an empty value; give values with commas"

@@ -112,7 +112,8 @@ def test_fields_of_one_last_name_keep_the_whole():
     [
         ("--config.method.threshold=0.9,", "threshold=0.9, has an empty value"),
         ("--config.method.threshold=0.9,0.90", "threshold=0.90 stands twice"),
-        ("--config.seed=0,1", "--seeds"),
+        ("--config.seed=0,1", "--seeds=0,1"),
+        ("--config.seed=3", "--seeds=3"),
         ("--config.data.split.labeled_counts=5,4", "labeled_counts is a tuple.*brackets.*'5'"),
     ],
 )
