@@ -20,12 +20,11 @@ import pathlib
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
-from rich.console import Console
 
 from ltssl_jax import main as main_
 from ltssl_jax import parallel, trained
@@ -115,7 +114,7 @@ def evaluate(
       InputError: something that is given cannot work; it is said before images are scored.
     """
     InputError.check(len(data) > 0, "--data", list(data), "given at least once")
-    found, console = runs.read(run), printer(is_quiet=is_quiet)
+    found, say = runs.read(run), printer(is_quiet=is_quiet).print
     places = _places(pathlib.Path(out or pathlib.Path(run) / "evaluations"), data)
     with progress(is_quiet=is_quiet) as report:
         sets = {
@@ -130,7 +129,7 @@ def evaluate(
         meant = {name: _meant(found, one.step, prior, calibrate) for name, one in sets.items()}
         # Everything that was given has proved right: from here on it only takes time.
         return {
-            name: _scored(found, name, sets[name], meant[name], place, console)
+            name: _scored(found, name, sets[name], meant[name], place, say)
             for name, place in places.items()
         }
 
@@ -205,7 +204,7 @@ def _meant(run: Run, step: int, prior: str, calibrate: str) -> Meant:
 
 
 def _scored(
-    run: Run, name: str, one: Asked, meant: Meant, place: pathlib.Path, console: Console
+    run: Run, name: str, one: Asked, meant: Meant, place: pathlib.Path, say: Callable[..., None]
 ) -> dict[str, Any]:
     """Answers, judges, writes and prints a set."""
     answers = one.ask()
@@ -223,13 +222,13 @@ def _scored(
     where = evaluations.written(
         place, result, confusion, answers, run.class_names, meant.deployed, one.skipped
     )
-    console.print(f"{name}: {one.network}", *notes, sep="\n")
+    say(f"{name}: {one.network}", *notes, sep="\n")
     for table in evaluations.tables(result):
-        console.print(table)
+        say(table)
     if one.skipped:
         why = tally(skipped.reason for skipped in one.skipped)
-        console.print(f"skipped: {len(one.skipped):,} ({why}), see {where / 'skipped.csv'}")
-    console.print(f"written to {where}")
+        say(f"skipped: {len(one.skipped):,} ({why}), see {where / 'skipped.csv'}")
+    say(f"written to {where}")
     return result
 
 
