@@ -72,6 +72,11 @@ def test_every_configuration_of_a_method_is_named():
         assert path.stem == "own_images" or f"`configs/{path.name}`" in METHODS, path.name
 
 
+def test_nothing_waits_to_be_filled_in(page):
+    found = re.findall(r"^[A-Z]{4,}$|@[A-Z]+@|\bTODO\b", pages.prose(page.read_text()), re.M)
+    assert not found, f"{page.name} has {found}"
+
+
 def test_local_links_lead_somewhere(page):
     written = r"(?:\]\(|<a href=\"|<img src=\")([^)\s\"]+)"
     for link in re.findall(written, pages.prose(page.read_text())):
