@@ -94,9 +94,13 @@ def train(
         if int(state.step) < run.problem.total_steps:
             store.save(state)
             return watch.interrupted(int(state.step))
-        counts = run.problem.given_counts
+        counts, best = run.problem.given_counts, store.best_step
         facts = dict(devices=devices, feed=batches.kind, labeled_counts=counts.tolist())
+        facts["best_step"] = int(state.step) if best is None else best
         watch.records.write_arrays(predictions.FILE, predicted(run, eval_step, state))
+        if facts["best_step"] != int(state.step):
+            earlier = run.runner.replicate(store.restore_or(state, best))
+            watch.records.write_arrays(predictions.BEST_FILE, predicted(run, eval_step, earlier))
         return watch.finished(int(state.step), exam.confusions(state), identity | facts)
 
 
@@ -210,7 +214,7 @@ def examination(run: Plan, eval_step: EvalStep, watch: Watch) -> evaluate.Exam:
 
 
 def predicted(run: Plan, eval_step: EvalStep, state: TrainState) -> dict[str, np.ndarray]:
-    """Collects what the network says at the end, and the mistakes it is surest of."""
+    """Collects what a network says of all sets, and the mistakes it is surest of."""
     sample = predictions.evenly(len(run.split.unlabeled), POOL_SAMPLE)
     pool = run.source.train.take(run.split.unlabeled[sample])
     pool = dataclasses.replace(pool, labels=run.truth[sample])  # not what an earlier stage guessed

@@ -316,6 +316,12 @@ def test_own_images_and_validation_that_decides(tmp_path, monkeypatch):
         "data.split.validation_per_class": 10,
     }
     result = train(small.config(changes), tmp_path / "run")
+    assert result["best_step"] == 8
+    best = predictions.read(tmp_path / "run", predictions.BEST_FILE)["test"]
+    images = planning.plan(small.config(changes)).source.test.read(np.arange(60))
+    expected = trained.load(tmp_path / "run", "best").logits(images)
+    np.testing.assert_allclose(best.logits, expected, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(best.logits, predictions.read(tmp_path / "run")["test"].logits)
     assert saved_steps(tmp_path / "run") == {8, 12}  # the best and the latest
     assert result["validation"]["num_images"] == 30 and result["test"]["num_images"] == 60
     assert result["test"]["accuracy"] == 0.6 and result["validation"]["accuracy"] == 0.3

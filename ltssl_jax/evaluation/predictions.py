@@ -1,8 +1,9 @@
 """What a trained network says of sets of images, kept in a file beside the truth; NumPy only.
 
-`predictions.npz` of a run has `test`, `validation` where there is one, and `pool`: a sample of the
-unlabeled images, at even distances. It is all that calibration, paired comparisons and sheets of
-mistakes need: neither the images nor the network.
+`predictions.npz` of a run is of the network at the end, `predictions_best.npz` of the best
+checkpoint, where that is another one. Both have `test`, `validation` where there is one, and
+`pool`: a sample of the unlabeled images, at even distances. It is all that calibration, paired
+comparisons and sheets of mistakes need: neither the images nor the network.
 """
 
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 from ltssl_jax.core import InputError
 
-FILE = "predictions.npz"
+FILE, BEST_FILE = "predictions.npz", "predictions_best.npz"
 _HALF_BEYOND = 2**26  # bytes of logits of a set from which they are kept in half precision
 
 
@@ -87,13 +88,13 @@ def arrays(sets: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
     return made
 
 
-def read(run: str | os.PathLike) -> dict[str, Predictions]:
-    """Reads `predictions.npz` of a run directory; empty where the run has not finished.
+def read(run: str | os.PathLike, name: str = FILE) -> dict[str, Predictions]:
+    """Reads the kept predictions of a run directory; empty where it has no such file (yet).
 
     Raises:
       InputError: the file is damaged.
     """
-    path = os.path.join(run, FILE)
+    path = os.path.join(run, name)
     if not os.path.exists(path):
         return {}
     try:

@@ -4,7 +4,7 @@
 `metrics.jsonl`   one JSON object per log, evaluation or alarm, see docs/metrics.md
 `result.json`     the final numbers, with what they are numbers of
 `confusion.npy`   the `[K, K]` counts from which every number can be computed again
-`predictions.npz` what the network says of each image of these sets, see `evaluation.predictions`
+`predictions.npz` what the network says of each image, at the end; see `evaluation.predictions`
 `skipped.csv`     the files and rows that are not used, and why
 """
 

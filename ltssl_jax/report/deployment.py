@@ -1,8 +1,8 @@
 """From logits to the probabilities that a user is told: temperature, class frequencies, review.
 
-The kept predictions of a run (`predictions.npz`) show how sure its network may be. They are of the
-network at the end; a checkpoint from before may be surer or less sure, and is calibrated with them
-only if somebody asks for it.
+The kept predictions of a run show how sure its network may be. They are of the network at the end
+and of the best checkpoint; any other one may be surer or less sure, and is calibrated with those of
+the end only if somebody asks for it.
 """
 
 from collections.abc import Mapping
@@ -80,12 +80,15 @@ def planned(
     needed = {"--prior": prior != NETWORK, "--precision": precision is not None}
     needed[f"--calibrate={calibrate}"] = calibrate in SETS
     needing = " and ".join(flag for flag, is_asked in needed.items() if is_asked)
-    name, why_not = _chosen(run, step, calibrate, needing)
+    # Not even read where they are not wanted: a damaged file is then no obstacle.
+    own = run.predictions_of(step) if calibrate != "none" else {}
+    sets = own or (run.predictions if calibrate != "none" else {})
+    name, why_not = _chosen(run, step, calibrate, needing, sets, is_own=bool(own))
     if name is None:
         return Deployment(None, None, None, (f"probabilities: the network's own ({why_not})",))
-    basis = run.predictions[name]
+    basis = sets[name]
     found = calibration.fit(basis.logits, basis.labels, name, with_bias=wanted is not None)
-    notes = [_told(found, prior), *_warnings(run, step, name, basis)]
+    notes = [_told(found, prior), *_warnings(run, step, name, basis, is_own=bool(own))]
     made = Deployment(found, wanted, None, tuple(notes))
     if precision is None:
         return made
@@ -94,10 +97,16 @@ def planned(
     return made._replace(threshold=threshold, notes=(*notes, _rule(precision, threshold, found)))
 
 
-def _chosen(run: Run, step: int, calibrate: str, needing: str) -> tuple[str | None, str]:
+def _chosen(
+    run: Run,
+    step: int,
+    calibrate: str,
+    needing: str,
+    sets: Mapping[str, Predictions],
+    *,
+    is_own: bool,
+) -> tuple[str | None, str]:
     """Returns the set to calibrate on, or why there is none."""
-    # Not even read where they are not wanted: a damaged file is then no obstacle.
-    sets = run.predictions if calibrate != "none" else {}
     known = [name for name in SETS if _has_labels(sets, name)]
     last = run.result.get("step")
     why_not = ""
@@ -109,7 +118,7 @@ def _chosen(run: Run, step: int, calibrate: str, needing: str) -> tuple[str | No
         if calibrate in known:
             return calibrate, ""
         why_not = f"the run kept predictions of labeled {known[0]} images only; take these"
-    elif step != last:
+    elif not is_own:
         why_not = (
             f"what the run kept is of step {last}, not of step {step}; --which=latest predicts with"
             f" that network, --calibrate={known[0]} takes it for this one, too"
@@ -135,11 +144,11 @@ def _told(found: Calibration, prior: str) -> str:
     )
 
 
-def _warnings(run: Run, step: int, name: str, basis: Predictions) -> list[str]:
+def _warnings(run: Run, step: int, name: str, basis: Predictions, *, is_own: bool) -> list[str]:
     found = []
     if name == "test":
         found.append("numbers on the test set are no longer a test of these probabilities")
-    if step != run.result.get("step"):
+    if not is_own:
         found.append(
             f"the calibration is that of step {run.result.get('step')}; step {step}, which predicts"
             " here, may be surer or less sure"

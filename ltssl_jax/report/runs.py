@@ -53,8 +53,15 @@ class Run:
 
     @functools.cached_property
     def predictions(self) -> dict[str, Predictions]:
-        """What the network says of each set; empty until the run has finished."""
+        """What the network says of each set at the end; empty until the run has finished."""
         return predictions.read(self.records)
+
+    def predictions_of(self, step: int) -> dict[str, Predictions]:
+        """What the network of a checkpoint says of each set; empty where that was not kept."""
+        if step == self.result.get("step"):
+            return self.predictions
+        is_best = step == self.result.get("best_step")
+        return predictions.read(self.records, predictions.BEST_FILE) if is_best else {}
 
     @functools.cached_property
     def confusion(self) -> np.ndarray | None:

@@ -72,6 +72,19 @@ def test_without_a_fitting_set_probabilities_are_the_networks_own(run, step, cal
         deployment.planned(found, step, calibrate=calibrate, prior="uniform")
 
 
+def test_the_best_checkpoint_is_calibrated_by_what_itself_says(run, tmp_path):
+    found = run(validation=said_of(2000, seed=0))
+    best = {"validation": said_of(1500, seed=2, sureness=6.0)}
+    np.savez(tmp_path / predictions.BEST_FILE, **predictions.arrays(best))
+    (tmp_path / "result.json").write_text(json.dumps({"step": STEP, "best_step": 200}))
+    found = runs.read(tmp_path)
+    made = deployment.planned(found, 200, prior="uniform")
+    assert made.calibration.num_images == 1500
+    assert not any("may be surer" in note for note in made.notes)
+    assert deployment.planned(found, STEP).calibration.num_images == 2000
+    assert deployment.planned(found, 100).calibration is None
+
+
 def test_the_test_images_are_spared_where_nothing_needs_them(run):
     made = deployment.planned(run(test=said_of(100, seed=0)), STEP)
     assert made.calibration is None and "--calibrate=test" in made.notes[0]
