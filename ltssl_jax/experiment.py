@@ -94,13 +94,10 @@ def train(
         if int(state.step) < run.problem.total_steps:
             store.save(state)
             return watch.interrupted(int(state.step))
-        counts, best = run.problem.given_counts, store.best_step
-        facts = dict(devices=devices, feed=batches.kind, labeled_counts=counts.tolist())
-        facts["best_step"] = int(state.step) if best is None else best
-        watch.records.write_arrays(predictions.FILE, predicted(run, eval_step, state))
-        if facts["best_step"] != int(state.step):
-            earlier = run.runner.replicate(store.restore_or(state, best))
-            watch.records.write_arrays(predictions.BEST_FILE, predicted(run, eval_step, earlier))
+        for name, network in worth_keeping(run, store, state):
+            watch.records.write_arrays(name, predicted(run, eval_step, network))
+        facts = dict(devices=devices, feed=batches.kind, best_step=store.best_step)
+        facts["labeled_counts"] = run.problem.given_counts.tolist()
         return watch.finished(int(state.step), exam.confusions(state), identity | facts)
 
 
@@ -226,6 +223,15 @@ def predicted(run: Plan, eval_step: EvalStep, state: TrainState) -> dict[str, np
         names = np.array(records.names or np.arange(len(records)), str)
         found[name] = Predictions(logits, records.labels, names, shown, records.read(shown))
     return predictions.arrays(found)
+
+
+def worth_keeping(
+    run: Plan, store: CheckpointStore, state: TrainState
+) -> Iterator[tuple[str, TrainState]]:
+    """Yields the networks whose predictions are kept: the last, and the best if it is another."""
+    yield predictions.FILE, state
+    if store.best_step not in (None, int(state.step)):
+        yield predictions.BEST_FILE, run.runner.replicate(store.restore_or(state, store.best_step))
 
 
 def hooks(run: Plan, exam: evaluate.Exam, store: CheckpointStore) -> tuple[loop.Hook, ...]:
