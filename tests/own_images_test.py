@@ -19,7 +19,7 @@ KINDS = {"circle", "square", "triangle"}
 QUICKER = {
     "inspect": "--cost_seconds=1",
     "main": "--config.train.steps=200 --config.train.evaluate_every=50"
-    " --config.train.checkpoint_every=50 --config.ema.decay=0.9 --config.method.warmup_epochs=1"
+    " --config.train.checkpoint_every=50 --config.ema.decay=0.9"
     " --config.baseline=False",
 }
 
