@@ -23,9 +23,18 @@ from ltssl_jax.core import InputError
 
 
 class RunDirectory:
-    """Writes the records of one run; only the first process of a run on several writes."""
+    """Writes the records of one run; only the first process of a run on several writes.
 
-    def __init__(self, path: str | os.PathLike, *, is_writer: bool = True):
+    Args:
+      path: made if it is missing.
+      is_writer: whether this process writes.
+      flag: what the user chose `path` with.
+
+    Raises:
+      InputError: nothing can be written there.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, is_writer: bool = True, flag: str = "--workdir"):
         self.path = pathlib.Path(path)
         self._is_writer = is_writer
         try:
@@ -34,7 +43,7 @@ class RunDirectory:
                 raise PermissionError("it is not writable")
         except OSError as error:
             raise InputError(
-                f"--workdir {os.fspath(path)!r} cannot be used ({error}); choose another"
+                f"{flag} {os.fspath(path)!r} cannot be used ({error}); choose another"
             ) from error
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
@@ -67,10 +76,8 @@ class RunDirectory:
                 file.write(json.dumps(_plain(record)) + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """Reads `metrics.jsonl`; a line cut off by a crash is left out."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [record for line in lines if (record := _parsed(line)) is not None]
+        """Reads `metrics.jsonl`."""
+        return history(self.path)
 
     def rewind(self, step: int) -> None:
         """Drops the lines after `step`: a resumed run writes them again."""
@@ -84,12 +91,22 @@ class RunDirectory:
             partial.replace(self.path / name)
 
 
+def history(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Reads the `metrics.jsonl` of a run directory, which need not be writable; empty without one.
+
+    Damaged lines, as one cut off by a crash, are left out.
+    """
+    file = pathlib.Path(path, "metrics.jsonl")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
+    return [record for line in lines if (record := _parsed(line)) is not None]
+
+
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return record if isinstance(record, dict) and "step" in record else None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 
 
 def _plain(value: Any) -> Any:

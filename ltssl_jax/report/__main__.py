@@ -59,7 +59,7 @@ def report(
     contents = {".html": page.render(found, pictures), ".md": markdown.render(found)}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        RunDirectory(out.parent).write_json(out.with_suffix(".json").name, found)
+        RunDirectory(out.parent, flag="--out").write_json(out.with_suffix(".json").name, found)
         for ending, text in contents.items():
             out.with_suffix(ending).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from ltssl_jax.core import InputError
 from ltssl_jax.evaluation import predictions
 from ltssl_jax.evaluation.predictions import Predictions
-from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring import records as records_
 
 BASELINES = "baseline"  # the directory, within that of a run, of the runs it is compared with
 
@@ -49,7 +49,7 @@ class Run:
     @functools.cached_property
     def history(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`."""
-        return RunDirectory(self.records, is_writer=False).history()
+        return records_.history(self.records)
 
     @functools.cached_property
     def predictions(self) -> dict[str, Predictions]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ltssl_jax.core import InputError
-from ltssl_jax.monitoring.records import RunDirectory
+from ltssl_jax.monitoring.records import RunDirectory, history
 
 
 @pytest.fixture
@@ -68,6 +68,22 @@ def test_a_line_cut_off_by_a_crash_is_left_out(records):
     records.rewind(2)
     records.append({"step": 3})
     assert records.history() == [{"step": 1}, {"step": 2}, {"step": 3}]
+
+
+@pytest.mark.parametrize("damage", [b'{"step": 2, "x"\xff}', b'{"step": null}', b"[2]", b"\xff"])
+def test_a_damaged_line_costs_no_other(records, damage):
+    whole = b'{"step": 1}\n' + damage + b'\n{"step": 3, "text": "caf\xe9"}\n'
+    (records.path / "metrics.jsonl").write_bytes(whole)
+    assert records.history() == [{"step": 1}, {"step": 3, "text": "caf\ufffd"}]
+    records.rewind(1)
+    assert records.history() == [{"step": 1}]
+
+
+def test_reading_leaves_a_directory_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # somebody else's
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert history(tmp_path) == [{"step": 1}]
+    assert history(tmp_path / "none") == [] and not (tmp_path / "none").exists()
 
 
 def test_rewinding_drops_what_a_resumed_run_repeats(records):
@@ -140,3 +156,5 @@ def test_an_unwritable_directory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(InputError, match="cannot be used .it is not writable.; choose another"):
         RunDirectory(tmp_path)
+    with pytest.raises(InputError, match="^--out .* cannot be used"):
+        RunDirectory(tmp_path, flag="--out")

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -22,6 +23,13 @@ def test_a_run_that_has_not_finished_says_so(tmp_path):
     assert run.result == {} and run.confusion is None and run.predictions == {}
     assert run.history == [] and run.class_names == ("a", "b")
     assert run.labeled_counts.tolist() == [5, 2]
+
+
+def test_a_run_of_somebody_else_is_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "run")
+    (path / "metrics.jsonl").write_text('{"step": 1}\n')
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert runs.read(path).history == [{"step": 1}]
 
 
 def test_counts_are_those_that_were_given(tmp_path):
