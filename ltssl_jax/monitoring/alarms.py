@@ -66,8 +66,10 @@ def collapsed(lines: Sequence[Line], facts: Facts) -> Iterator[Alarm]:
     """
     recent = [line for line in lines[-WINDOW:] if not facts.is_early(line)]
     for name in _named(lines, "pseudo/", "/kept") if len(recent) == WINDOW else ():
+        if not all(f"pseudo/{name}/kept" in line for line in recent):
+            continue  # begun before these were counted
         kept, seen = _summed(recent, f"pseudo/{name}/kept"), _summed(recent, "pseudo/seen")
-        known = "pseudo/true" in recent[-1]
+        known = all("pseudo/true" in line for line in recent)
         expected = _summed(recent, "pseudo/true") if known else facts.labeled_counts
         there, wanted = effective_classes(kept), effective_classes(expected)
         if kept.sum() < JUDGED * seen or there - 1 >= VARIETY * (wanted - 1):

@@ -56,6 +56,15 @@ def test_the_pool_decides_where_it_is_known():
     assert said(after_the_beginning(9, kept=three, true=uniform)) == [(190, "collapse/base")]
 
 
+@pytest.mark.parametrize("lost", ["pseudo/", "pseudo/true"])
+def test_a_run_that_was_begun_before_a_number_was_logged_goes_on(lost):
+    lines = after_the_beginning(9, kept=ONE_CLASS, true=np.full(K, 1 / K))
+    for n in range(3):
+        lines[n] = {name: x for name, x in lines[n].items() if not name.startswith(lost)}
+    whens = {"pseudo/": 220, "pseudo/true": 190}  # without truth the labels say what to expect
+    assert said(lines) == [(whens[lost], "collapse/base")]
+
+
 def test_the_first_pseudo_labels_are_of_easy_classes():
     early = [line(step, ONE_CLASS) for step in range(10, 101, 10)]
     assert said(early) == []
