@@ -11,13 +11,15 @@ def of_pool(predicted_counts: np.ndarray, confusion: np.ndarray) -> np.ndarray:
 
     A class `k` is predicted as `j` as often as on the labeled images of `confusion`; expectation
     maximization finds the mixture of these rows that makes the counts likeliest. This holds where
-    images of a class look alike in both sets and only the frequencies differ.
+    images of a class look alike in both sets and only the frequencies differ. Of fewer than about
+    100 images of known class too little is known of the errors: counted predictions themselves,
+    `predicted_counts / sum`, are then as good.
 
     Args:
       predicted_counts: `[K]`, how many images each class was predicted for.
       confusion: `[K, K]` of images with a known class that the network was not trained on, rows
-        true classes. One image more of each true class, spread over all predictions, keeps rows
-        of few images from being certain.
+        true classes. Each true class is given one image more, which errs as the average image does:
+        rows of few images are not certain, and a class without any is taken to be like the others.
 
     Returns:
       `[K]` frequencies, positive: each class is given one image more. Uniform where nothing was
@@ -27,7 +29,7 @@ def of_pool(predicted_counts: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     Neural Computation 2002, on predicted classes instead of probabilities. The smoothing is ours.
     """
     num_classes, total = len(predicted_counts), predicted_counts.sum()
-    likelihood = (confusion + 1 / num_classes) / (confusion.sum(axis=1, keepdims=True) + 1)
+    likelihood = (confusion + _added(confusion)) / (confusion.sum(axis=1, keepdims=True) + 1)
     frequency = np.full(num_classes, 1 / num_classes)
     for _ in range(_ROUNDS):
         expected = frequency * (likelihood @ (predicted_counts / (frequency @ likelihood)))
@@ -36,3 +38,12 @@ def of_pool(predicted_counts: np.ndarray, confusion: np.ndarray) -> np.ndarray:
             return new
         frequency = new
     return frequency
+
+
+def _added(confusion: np.ndarray) -> np.ndarray:
+    """Returns one more image of each class, `[K, K]`: right as often as all images together."""
+    # Not spread evenly: a row that predicts everything explains any counts, and takes them all.
+    recall = (np.trace(confusion) + 1) / (confusion.sum() + 2)
+    added = np.full(confusion.shape, (1 - recall) / max(len(confusion) - 1, 1))
+    np.fill_diagonal(added, recall)
+    return added
