@@ -99,6 +99,7 @@ def choose(
             break
         taken.append((row, scores[row], np.mean(at_first < distances[row])))
         distances = np.minimum(distances, _squared(features @ features[row]))
+        distances[row] = 0  # features that are all 0 lie at a distance from themselves
     if not taken:
         raise InputError(
             f"none of {len(value):,} images is worth a label: to this network all of them look like"

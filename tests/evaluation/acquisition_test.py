@@ -75,6 +75,13 @@ def test_of_copies_one_is_taken_and_of_labeled_images_none():
         chosen(probs[30:50], labeled, labeled, counts, 5)
 
 
+def test_an_image_of_which_the_network_sees_nothing_is_taken_once():
+    probs, features, labeled, counts = drawn(0, 10)
+    features[3], probs[3] = 0, 0.2
+    found = chosen(probs, features, labeled, counts, 10)
+    assert sorted(found.rows) == list(range(10))
+
+
 def test_nothing_labeled_at_hand():
     probs, features, _, counts = drawn(0)
     worth = acquisition.worth(probs, counts)
