@@ -73,7 +73,7 @@ def train(
         lines = [*card.introduction(settings, run.source, run.split, devices, state)]
         lines += [f"begins with: {run.start.story}"] if run.start.story else []
         ran = dict(command=command, commit=card.commit(), **settings, identity=identity)
-        watch.begin(int(state.step), lines, ran, opened_sinks(run, watch, int(state.step)))
+        ran = watch.begin(int(state.step), lines, ran, opened_sinks(run, watch, int(state.step)))
         batches = training_feed(run, int(state.step), watch.terminal.reading)
         at_once = steps_at_once(run, batches.kind)
         watch.terminal.say(f"feed: {batches.kind}; updates per dispatch: {at_once}")
@@ -98,7 +98,7 @@ def train(
             watch.records.write_arrays(name, predicted(run, eval_step, network))
         facts = dict(devices=devices, feed=batches.kind, best_step=store.best_step)
         facts["labeled_counts"] = run.problem.given_counts.tolist()
-        return watch.finished(int(state.step), exam.confusions(state), identity | facts)
+        return watch.finished(int(state.step), exam.confusions(state), ran["identity"] | facts)
 
 
 # --- the parts, in the order of the story ---------------------------------------------------------

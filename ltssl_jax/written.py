@@ -58,7 +58,7 @@ def identified(path: pathlib.Path) -> tuple[ConfigDict, dict[str, Any]]:
             " read it with the version that wrote it, or train again"
         )
     identity = settings.pop("identity")
-    for fact in ("command", "commit"):
+    for fact in ("command", "commit", "continued"):
         settings.pop(fact, None)
     return ConfigDict(with_tuples(settings)), identity
 

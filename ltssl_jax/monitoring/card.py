@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -95,6 +95,33 @@ def commit() -> str | None:
         return None
 
 
+def continued(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> Mapping[str, Any]:
+    """Returns what `config.json` says of a run that goes on: what began it stays on record.
+
+    Args:
+      before: the content so far; empty where there is none.
+      now: what it would say if the run began now: `command`, `commit`, `identity` and settings.
+      step: how many are finished.
+
+    Returns:
+      The same as before where only the evaluation is left. Else `now` with the command, the commit
+      and the versions of the beginning; `continued` has those of later, and the step they went on
+      from.
+    """
+    if not (step and before.get("identity")):
+        return now
+    total, versions = now["train"]["steps"], now["identity"]["versions"]
+    if step == total == before["train"]["steps"]:
+        return before
+    first = {name: before[name] for name in ("command", "commit") if name in before}
+    identity = now["identity"] | {"versions": before["identity"].get("versions", versions)}
+    later = [one for one in before.get("continued", ()) if one["step"] < step]
+    if step < total:
+        told = {name: now[name] for name in ("command", "commit")}
+        later.append({"step": step, **told, "versions": versions})
+    return {**now, **first, "identity": identity, "continued": later}
+
+
 def warmup_steps(config: dict[str, Any]) -> int:
     """Returns after how many steps all parts of the method are at work."""
     per_epoch = config["train"]["steps_per_epoch"]
@@ -144,8 +171,9 @@ def _warmups(config: dict[str, Any]) -> Iterator[str]:
     for field, value, unit in _waits(config):
         number = -(-train["steps"] // (train["steps_per_epoch"] if unit == "epochs" else 1))
         if value >= number - 1:
+            units = unit.removesuffix("s") if number == 1 else unit
             yield (
-                f"note: method.{field} is {value:,}, training has {number:,} {unit}: what the"
+                f"note: method.{field} is {value:,}, training has {number:,} {units}: what the"
                 " method does after it happens in the last of them at most; lower it, or raise"
                 " train.steps"
             )

@@ -51,6 +51,14 @@ class RunDirectory:
         text = json.dumps(_plain(content), indent=2) + "\n"
         self._replace(name, text.encode())
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Reads `name`; empty where it is missing or damaged."""
+        try:
+            found = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def write_confusion(self, matrix: np.ndarray) -> None:
         """Writes `confusion.npy`."""
         content = io.BytesIO()

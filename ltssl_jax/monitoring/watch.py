@@ -9,7 +9,7 @@ import numpy as np
 
 from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics as metrics_
-from ltssl_jax.monitoring import pictures
+from ltssl_jax.monitoring import card, pictures
 from ltssl_jax.monitoring.alarms import Alarm, Alarms
 from ltssl_jax.monitoring.records import RunDirectory
 from ltssl_jax.monitoring.sinks import Sink
@@ -63,8 +63,15 @@ class Watch:
         introduction: Iterable[str],
         config: Mapping[str, Any],
         sinks: tuple[Sink, ...] = (),
-    ) -> None:
-        """Introduces the run, writes `config.json`, and forgets what a resumed run repeats."""
+    ) -> Mapping[str, Any]:
+        """Introduces the run, forgets what a resumed run repeats, writes and returns `config.json`.
+
+        Args:
+          step: the run goes on from there.
+          introduction: lines to print.
+          config: what `config.json` says of a run that begins; see `card.continued`.
+          sinks: what follows the run, too.
+        """
         self._sinks = sinks
         for line in introduction:
             self.terminal.say(line)
@@ -74,7 +81,9 @@ class Watch:
         for line in self.records.history():
             if line.get("kind") == "train":
                 self._alarms.heard(line)
-        self.records.write_json("config.json", config)
+        written = card.continued(self.records.read_json("config.json"), config, step)
+        self.records.write_json("config.json", written)
+        return written
 
     def interrupted(self, step: int) -> dict[str, Any]:
         """Says how to continue; there is no result."""

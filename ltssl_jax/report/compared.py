@@ -16,10 +16,11 @@ from ltssl_jax.report.runs import Run
 # What a configuration may differ in and still be the same one: seeds, what follows from them
 # (statistics of the drawn images), and what changes no number.
 _SAME = (
-    "command", "identity", "commit", "seed", "data.split.seed", "augment.mean", "augment.std",
-    "baseline", "monitoring", "train.log_every", "train.checkpoint_every", "train.eval_batch_size",
-    "parallel.mode", "parallel.num_devices", "parallel.steps_at_once", "parallel.stack_views",
-    "parallel.coordinator", "parallel.num_processes", "parallel.process_id",
+    "command", "identity", "commit", "continued", "seed", "data.split.seed", "augment.mean",
+    "augment.std", "baseline", "monitoring", "train.log_every", "train.checkpoint_every",
+    "train.eval_batch_size", "parallel.mode", "parallel.num_devices", "parallel.steps_at_once",
+    "parallel.stack_views", "parallel.coordinator", "parallel.num_processes",
+    "parallel.process_id",
 )  # fmt: skip
 _NAMED_FIRST = ("method.name", "method.base.name")
 

@@ -178,11 +178,44 @@ def test_sizes_are_said_in_units_of_their_own(size, words):
     assert card._size(size) == words
 
 
+@pytest.mark.parametrize("steps, words", [(100, "has 1 epoch:"), (200, "has 2 epochs:")])
+def test_one_epoch_is_no_epochs(steps, words):
+    config = {"train": {"steps": steps, "steps_per_epoch": 100}, "method": {"warmup_epochs": 5}}
+    (note,) = card._warmups(config)
+    assert words in note
+
+
 def test_the_number_of_devices_counts_only_where_each_has_its_own_statistics():
     own = {"parallel.per_device_statistics": True}
     assert identity() == identity(num_devices=4)
     assert identity(own) != identity()
     assert identity(own, num_devices=4) != identity(own, num_devices=8)
+
+
+def told(command, steps, *, commit="abc", version="1"):
+    """What `config.json` says of a run that begins so."""
+    identity = {"data": {"steps": steps}, "versions": {"jax": version}}
+    settings = {"train": {"steps": steps}, "identity": identity}
+    return settings | {"command": command, "commit": commit}
+
+
+def test_what_began_a_run_stays_on_record():
+    first, second = told("first", 12), told("second", 24, commit="def", version="2")
+    assert card.continued({}, second, 8) == second  # config.json was lost
+    assert card.continued(first, second, 0) == second
+    assert card.continued(first, told("again", 12, version="2"), 12) == first
+    found = card.continued(first, second, 8)
+    assert (found["command"], found["commit"]) == ("first", "abc")
+    assert found["train"] == {"steps": 24}
+    assert found["identity"] == {"data": {"steps": 24}, "versions": {"jax": "1"}}
+    later = {"step": 8, "command": "second", "commit": "def", "versions": {"jax": "2"}}
+    assert found["continued"] == [later]
+    third = told("third", 24)
+    expected = {"step": 16, "command": "third", "commit": "abc", "versions": {"jax": "1"}}
+    assert card.continued(found, third, 16)["continued"] == [later, expected]
+    # Nothing is left of what went on from there before.
+    expected = [expected | {"step": 8}]
+    assert card.continued(found, third, 8)["continued"] == expected
 
 
 # --- the code that ran ----------------------------------------------------------------------------
