@@ -228,8 +228,12 @@ def calibrate(
 
     rows = np.arange(len(labels))
     counts = np.bincount(labels, minlength=log_probs.shape[1])
+    # About the square roots of the second derivatives: with them every direction is as steep, and
+    # a few steps suffice for frequent and rare classes, without them 100 for 1,000 classes.
+    scale = np.sqrt(np.append(len(labels), counts + 1 if with_bias else []))
 
-    def objective(x):
+    def objective(scaled):
+        x = scaled / scale
         factor, bias = np.exp(x[0]), x[1:].astype(np.float32)
         logits = np.float32(factor) * log_probs + (bias[None, :] if with_bias else 0)
         log_q = logits - logsumexp(logits, axis=1, keepdims=True)
@@ -238,10 +242,11 @@ def calibrate(
         slopes = q.sum(axis=0) - counts + bias if with_bias else []
         gradient = np.concatenate([[factor * slope + is_held * x[0]], slopes])
         penalty = 0.5 * bias @ bias + 0.5 * is_held * x[0] ** 2
-        return -log_q[rows, labels].sum(dtype=np.float64) + penalty, gradient
+        return -log_q[rows, labels].sum(dtype=np.float64) + penalty, gradient / scale
 
-    start = np.zeros(1 + with_bias * log_probs.shape[1])
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 25}).x
+    start = np.zeros_like(scale)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 50})
+    found = found.x / scale
     return float(np.exp(found[0])), found[1:] if with_bias else np.zeros(log_probs.shape[1])
 
 

@@ -72,6 +72,18 @@ def test_calibration_undoes_a_temperature_and_biases():
     assert (found.fitted_on, found.num_images) == ("validation", 4000)
 
 
+def test_many_classes_of_all_sizes_are_fitted_to_the_end():
+    """At the optimum the gradient is 0: expected counts miss the true ones by the penalty alone."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.normal(size=(3000, 300))
+    probs = softmax(logits + 1.5 * rng.normal(size=300))
+    labels = (probs.cumsum(axis=1) < rng.random((3000, 1))).sum(axis=1).clip(max=299)
+    found = calibration.fit(8 * logits, labels, "")
+    said = calibration.applied(found, 8 * logits).sum(axis=0)
+    counts = np.bincount(labels, minlength=300)
+    np.testing.assert_allclose(said + found.bias, counts, atol=0.5)
+
+
 def test_a_temperature_alone_changes_no_class():
     probs, labels = honest(2000, 3, concentration=1)
     logits = 4 * np.log(probs) + np.array([2.0, 0, 0])[None, :]
