@@ -16,7 +16,7 @@ from ltssl_jax.data.sources.base import Records, Settings, Skipped, Source, root
 
 __all__ = ["Records", "Settings", "Skipped", "Source", "kinds", "load"]
 
-_HELPERS = ("base", "images", "listing", "pixels", "survey", "tables")
+_HELPERS = ("base", "images", "listing", "pixels", "rows", "survey", "tables")
 _MEANT_FOR_ALL = ("name", "image_size", "resize", "channels", "check", "max_skipped", "progress")
 
 

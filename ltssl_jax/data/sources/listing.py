@@ -1,15 +1,11 @@
 """From a list of files to a data set: what every source that has files does with its list.
 
-A file that is met twice is used once, and never on two sides: test before validation before
-training. Only between training and pool it may be met twice, for some pools contain the labeled
-images; whether these are used without their label, too, is `data.split.overlap`. Of one training
-image several tables may each say something. An id names one image, whatever its file. Files that
-cannot be used are left out and listed. Records are in the given order, the pool last.
+Each image is used once (see `rows`). Files that cannot be used are left out and listed. Records
+are in the given order, the pool last.
 """
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -28,28 +24,7 @@ from ltssl_jax.data.sources.base import (
     tally,
     visible,
 )
-
-_CLAIMS = ("test", "val", "train", "pool")  # who gets a file that several parts name
-
-
-class Row(NamedTuple):
-    """One image of a list.
-
-    Attributes:
-      path: absolute, of the file; or what `open_file` opens.
-      name: its id, or its path relative to the root: what reports and predictions call it.
-      part: one of `base.PARTS`.
-      label: class name; empty where it is unknown.
-      group: images of one group never come to lie on two sides; empty: the image is alone.
-      table: which of several tables says so.
-    """
-
-    path: str
-    name: str
-    part: str
-    label: str = ""
-    group: str = ""
-    table: str = ""
+from ltssl_jax.data.sources.rows import Row, each_once
 
 
 def file_stamp(path: str) -> tuple[int, ...]:
@@ -87,14 +62,14 @@ def build(
 
     Raises:
       InputError: no image of `train` has a label, a class is unknown to it, too many files cannot
-        be used, or images differ in size without `settings.image_size`.
+        be used, images differ in size without `settings.image_size`, or see `rows.each_once`.
     """
     names = _class_names(rows, settings, class_names)
+    # As reports write them, lest a label that is copied from one be another class.
+    written = {label: visible(label) for label in {row.label for row in rows}}
+    rows = [row._replace(label=written[row.label]) for row in rows]
     stamps = {row.path: stamp(row.path) for row in rows}
-    is_plain = open_file is images.plain_open
-    # What is equal for two paths to one file, through links of either kind.
-    files = {path: made[:2] if is_plain and made else path for path, made in stamps.items()}
-    rows, doubled = _each_once(rows, files)
+    rows, doubled = each_once(rows, stamps, is_plain=open_file is images.plain_open)
     _check_classes(rows, names)
     found = survey.survey(
         [row.path for row in rows],
@@ -119,71 +94,15 @@ def build(
             "of each class"
         )
     notes = (*notes, *notes_on(train, names))
-    shown = tuple(map(visible, names))
-    return Source(settings.name or name, train, test, shown, val, skipped, notes)
-
-
-def _each_once(
-    rows: Sequence[Row], files: Mapping[str, Hashable]
-) -> tuple[list[Row], list[Skipped]]:
-    """Drops what is met again, by file or by name; training's own file in the pool silently."""
-    by_file: dict[Hashable, int] = {}
-    by_name: dict[str, int] = {}
-    kept: dict[int, Row] = {}
-    skipped = []
-    for part in _CLAIMS:
-        for i, row in enumerate(rows):
-            if row.part != part:
-                continue
-            at = by_file.get(files[row.path]), by_name.get(row.name)
-            why = _why_not(row, *map(kept.get, at))
-            if why is None:
-                kept[i] = row
-                by_file[files[row.path]] = by_name[row.name] = i
-            elif why:
-                skipped.append(Skipped(row.name, part, why))
-            else:
-                at = next(i for i in at if i is not None)
-                kept[at] = _united(kept[at], row)
-    return [kept[i] for i in sorted(kept)], skipped
-
-
-def _why_not(row: Row, same_file: Row | None, same_name: Row | None) -> str | None:
-    """Says why a row is left out; nothing if it is not, and "" if that need not be said."""
-    if row.part in ("test", "val") and not row.label:
-        return "no label"
-    other = same_file or same_name
-    if other is None:
-        return None
-    if other.part == row.part == "train" and other.table != row.table:
-        return ""
-    if other.part == row.part:
-        contradicts = " with another class" if other.label != row.label else ""
-        return f"a second row of this {row.part} image{contradicts}"
-    if not same_file:
-        return f"it has the id of another file in {other.part}"
-    return "" if (other.part, row.part) == ("train", "pool") else f"{ELSEWHERE}{other.part}"
-
-
-def _united(row: Row, other: Row) -> Row:
-    """Adds what another table says of a training image; the pool's label is for reports only."""
-    group = row.group or other.group
-    if other.part == "pool" or not other.label:
-        return row._replace(group=group)
-    if row.label and row.label != other.label:
-        raise InputError(
-            f"{row.name} is {row.label!r} in {row.table}, but {other.label!r} in {other.table}; "
-            "correct one of them, or leave one empty"
-        )
-    return row._replace(label=other.label, group=group, table=other.table)
+    return Source(settings.name or name, train, test, names, val, skipped, notes)
 
 
 def _class_names(rows, settings, class_names) -> tuple[str, ...]:
     if settings.classes:
-        return read_classes(settings.classes)
-    if class_names is not None:
-        return tuple(class_names)
-    return tuple(sorted({row.label for row in rows if row.part == "train" and row.label}))
+        class_names = read_classes(settings.classes)
+    elif class_names is None:
+        class_names = sorted({row.label for row in rows if row.part == "train" and row.label})
+    return tuple(dict.fromkeys(map(visible, class_names)))
 
 
 def _check_classes(rows: Sequence[Row], class_names: tuple[str, ...]) -> None:

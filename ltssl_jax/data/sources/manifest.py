@@ -37,6 +37,7 @@ from ltssl_jax.data.sources.base import (
     printable,
     roots,
 )
+from ltssl_jax.data.sources.rows import new_classes
 from ltssl_jax.data.sources.tables import SEPARATOR, Table, open_table
 
 USES = ("root", "val", "test", "pool", "classes", "columns", "image_root")
@@ -66,12 +67,18 @@ def load(settings: Settings) -> Source:
     else:
         files = Files(_image_root(settings) or os.path.dirname(root))
         rows, class_names, asked = _of_tables(root, settings, files, skipped)
-    for path in others:
-        rows += _added(path, settings, asked, files, skipped)
+    added = [row for path in others for row in _added(path, settings, asked, files, skipped)]
+    known = {*(class_names or ()), *_labels(rows)}
+    notes = [] if settings.classes else new_classes(known, added)
     if class_names and os.path.isdir(root):
-        class_names = sorted({*class_names, *(r.label for r in rows if r.part == "train")} - {""})
+        class_names = sorted(known | _labels(added))
     name = printable(os.path.splitext(os.path.basename(root))[0])
-    return listing.build(rows, settings, name=name, class_names=class_names, skipped=skipped)
+    told = dict(class_names=class_names, skipped=skipped, notes=notes)
+    return listing.build(rows + added, settings, name=name, **told)
+
+
+def _labels(rows: Sequence[listing.Row]) -> set[str]:
+    return {row.label for row in rows if row.part == "train" and row.label}
 
 
 def listed(settings: Settings) -> tuple[list[listing.Row], list[Skipped]]:

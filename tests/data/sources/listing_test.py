@@ -194,3 +194,17 @@ def test_class_names_do_not_steer_terminals(row):
         row("c", "pool"),
     ]
     assert build(rows).class_names == ("\\x1b[31mred", "two\\nlines \\u202eevil")
+
+
+def test_a_label_as_reports_write_it_is_the_class_itself(row, tmp_path):
+    """As in Persian, where a character that is not seen parts a word."""
+    rows = [row("a", "train", "\u06af\u0644\u200c\u0647\u0627"), row("b", "train", "dog")]
+    first = build(rows)
+    written = first.class_names[1]
+    assert written == "\u06af\u0644\\u200c\u0647\u0627"
+    source = build([*rows, row("c", "train", written), row("t", "test", written)])
+    assert source.class_names == first.class_names
+    assert source.train.labels.tolist() == [1, 0, 1] and source.test.labels.tolist() == [1]
+    (tmp_path / "classes.txt").write_text("\u06af\u0644\u200c\u0647\u0627\ndog\n", encoding="utf-8")
+    named = build(rows, classes=str(tmp_path / "classes.txt"))
+    assert named.class_names == (written, "dog") and named.train.labels.tolist() == [0, 1]

@@ -12,6 +12,7 @@ from ltssl_jax.core import InputError
 from ltssl_jax.data import sources
 from ltssl_jax.data.sources.base import COLUMNS, roots
 
+IDS = ("path", "label", "id")
 NOISE = np.random.default_rng(3).integers(0, 256, (999, 3, 3, 3), np.uint8)
 
 
@@ -133,6 +134,71 @@ def test_an_image_that_has_moved_is_known_by_its_id(place):
     assert len(source.train) == 10 and not source.skipped
 
 
+def test_an_image_that_has_moved_is_that_of_the_pool(place):
+    """The images and their table move, the suggestions say where they were."""
+    further = suggested(place, {5: "b", 6: ""})
+    (place / "home").mkdir()
+    for name in ("images", "labels.csv"):
+        (place / name).rename(place / "home" / name)
+    source = load(place / "home/labels.csv", further, pool=str(place / "home/images"))
+    pool = {f"images/{n}.png": "[]" for n in (4, 6, 7, 8, 9)}
+    assert named(source) == labels_of(0, 1, 2, 3, 5) | pool and not source.skipped
+    files = dict(zip(source.train.names, source.train.files, strict=True))
+    assert files["images/5.png"] == str(place / "home/images/5.png")
+
+
+def test_two_images_with_one_id_are_an_error(place):
+    """As numbers of two sites, of which one would get the label of the other."""
+    root = table(place / "all.csv", [(f"images/{n}.png", "ab"[n % 2], n) for n in range(6)], IDS)
+    (place / "site").mkdir()
+    Image.new("RGB", (3, 3)).save(place / "site/5.png")
+    other = [(place / "site/5.png", "b", "5")]
+    further = table(place / "run/more.csv", other, IDS)
+    with pytest.raises(InputError, match=r"5 is .*images/5.png in .*all.csv, but .*site/5.png in .*"
+                       "more.csv: two images with one id; give one of them another"):  # fmt: skip
+        load(root, further)
+    # A copy is the same image, in the pool, too.
+    (place / "site/5.png").write_bytes((place / "images/5.png").read_bytes())
+    source = load(root, further, pool=str(table(place / "pool.csv", other, IDS)))
+    assert named(source) == {str(n): "ab"[n % 2] for n in range(6)} and not source.skipped
+    assert str(place / "images/5.png") in source.train.files
+
+
+@pytest.mark.parametrize("gone", ["images/5.png", "site/5.png"])
+def test_of_two_places_of_an_image_that_counts_where_it_is(place, gone):
+    save(place / "site/5.png")
+    (place / gone).unlink()
+    rows = [(f"images/{n}.png", "" if n == 5 else "ab"[n % 2], n) for n in range(6)]
+    further = table(place / "run/more.csv", [(place / "site/5.png", "b", 5)], IDS)
+    source = load(table(place / "all.csv", rows, IDS), further)
+    assert named(source)["5"] == "b" and not source.skipped
+    here = {"images/5.png", "site/5.png"} - {gone}
+    assert {str(place / one) for one in here} < set(source.train.files)
+
+
+def test_a_class_that_only_an_added_table_names_is_told(place):
+    labels = {4: "Ab", 5: "a", 6: "none", 7: "none", 8: ""}
+    root = table(place / "ab.csv", [(f"images/{n}.png", ["ab", "a"][n % 2]) for n in range(4)])
+    source = load(root, suggested(place, labels))
+    assert source.notes == (
+        "'Ab' is named by suggestions.csv alone (1 image); did you mean 'ab'?",
+        "'none' is named by suggestions.csv alone (2 images)",
+    )
+    new = table(place / "b.csv", [("images/9.png", "none")])
+    assert (
+        "by suggestions.csv and b.csv alone (3"
+        in load(root, suggested(place, labels), new).notes[1]
+    )
+    classes = place / "classes.txt"
+    classes.write_text("a\nab\nAb\nnone\n")
+    assert not load(root, suggested(place, labels), classes=str(classes)).notes
+    many = suggested(place, {n: f"new {n}" for n in range(10)})
+    bare = table(place / "bare.csv", [(f"images/{n}.png", "") for n in range(10)])
+    assert not load(bare, many).notes
+    notes = load(table(place / "c.csv", [("more.png", "c")]), many, max_skipped=0.5).notes
+    assert len(notes) == 10 and notes[8] == "2 more classes are named by added tables alone"
+
+
 def test_paths_begin_beside_each_table_or_at_the_image_root(place):
     save(place / "further/images/x.png")
     further = table(place / "further/more.csv", [("images/x.png", "b")])
@@ -150,8 +216,14 @@ def test_a_column_per_class_and_one_for_the_class(place):
     assert source.class_names == ("b", "a")
     expected = labels_of(0, 1, 2, 3, 5) | {"images/6.png": "[]"}
     assert named(source) == expected
-    with pytest.raises(InputError, match="classes that are unknown: 'c'"):
-        load(root, suggested(place, {5: "c"}), columns=dict(label="*"))
+    new = suggested(place, {5: "c"})
+    with pytest.raises(
+        InputError, match="unknown: 'c' .*; known are .*source.classes: .*name the cl"
+    ):
+        load(root, new, columns=dict(label="*"))
+    (place / "classes.txt").write_text("a\nb\nc\n")
+    source = load(root, new, columns=dict(label="*"), classes=str(place / "classes.txt"))
+    assert named(source)["images/5.png"] == "c" and not source.notes
 
 
 @pytest.mark.parametrize("kind", ["folder", "auto"])
