@@ -152,7 +152,8 @@ def value_of(config: ConfigDict, field: str) -> Any:
 def label(values: Mapping[str, Any]) -> str:
     """Says where in the grid a run is; fields by their last names if these tell them apart."""
     last = [field.rpartition(".")[2] for field in values]
-    names = last if len(set(last)) == len(last) else list(values)
+    is_clear = len({*last, "seed"}) > len(last)  # that of the run is called so
+    names = last if is_clear else list(values)
     return ",".join(f"{n}={value}" for n, value in zip(names, values.values(), strict=True))
 
 

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from ltssl_jax import stages
 from ltssl_jax.core import InputError
 from ltssl_jax.sweeping import grid
 
@@ -78,6 +79,22 @@ def test_seeds_alone():
         ("sweep/0", "seed 0"),
         ("sweep/1", "seed 1"),
     ]
+
+
+@pytest.mark.parametrize("seed_first", [True, False])
+def test_the_split_has_a_seed_of_its_own_where_it_is_given(seed_first):
+    typed = ["--config.seed=1", "--config.data.split.seed=5"]
+    found = grid.configured([CONFIG, *(typed if seed_first else typed[::-1])])
+    for config in (found, stages.without_stages(found), found.copy_and_resolve_references()):
+        assert (config.seed, config.data.split.seed, config.data.source.holdout_seed) == (1, 5, 0)
+    assert [one.config.data.split.seed for one in trials(typed[1], seeds=(0, 1))] == [5, 5]
+
+
+def test_the_seed_of_the_split_may_be_an_axis():
+    found = trials("--config.data.split.seed=0,1", seeds=(3, 4))
+    seeds = [(one.config.data.split.seed, one.config.seed) for one in found]
+    assert seeds == [(0, 3), (0, 4), (1, 3), (1, 4)]
+    assert found[0].directory == ROOT / "data.split.seed=0/3"
 
 
 def test_booleans_strings_and_tuples_have_values_too():
