@@ -85,7 +85,7 @@ def _vectors(
     if not all(one.get(key) is not None for one in lines):
         return None
     found = np.array([one[key] for one in lines], float)
-    return found if found.shape == shape and found.any() else None
+    return found if found.shape == shape else None
 
 
 def _by_group(

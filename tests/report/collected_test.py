@@ -71,6 +71,18 @@ def test_pseudo_labels_are_counted_by_group(finished, found):
     assert found["alarms"][0]["step"] == 200
 
 
+@pytest.mark.parametrize("emptied", [("correct",), ("correct", "kept")])
+def test_that_all_are_wrong_or_none_is_kept_is_no_lack_of_truth(tmp_path, emptied):
+    path = made.write(tmp_path / "run", num_classes=4)
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line |= {key: [0.0] * 4 for key in line if key.endswith(emptied)}
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = collected.of_run(runs.read(path))
+    assert not any("true classes" in note for note in found["notes"])
+    assert found["pseudo"]["kinds"]["base"]["recall"]["all"] == [0.0] * 4
+
+
 def test_divergence_is_the_share_that_would_have_to_change():
     assert pseudo_labels.divergence(np.array([3.0, 1.0]), np.array([0.5, 0.5])) == 0.25
     assert pseudo_labels.divergence(np.array([2.0, 0.0]), np.array([0.0, 1.0])) == 1
