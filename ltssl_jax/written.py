@@ -31,11 +31,12 @@ def last_stage(path: pathlib.Path) -> pathlib.Path:
     """Returns the newest stage that has a checkpoint, of an experiment that has several."""
     try:
         stages = json.loads((path / "stages.json").read_text(encoding="utf-8"))
-        directories = [path / name for name in stages["directories"]]
-    except (OSError, ValueError, KeyError):
+        # Older versions list the finished ones alone.
+        directories = [path / name for name in stages.get("directories") or stages["finished"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # or damaged
         return path
     saved = [d for d in directories if any((d / "checkpoints").glob("[0-9]*"))]
-    return (saved or directories[:1])[-1]
+    return (saved or directories[:1] or [path])[-1]
 
 
 def identified(path: pathlib.Path) -> tuple[ConfigDict, dict[str, Any]]:

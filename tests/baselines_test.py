@@ -26,7 +26,7 @@ def trained(monkeypatch):
         if train.stop_at == len(calls):
             return {}
         workdir.mkdir(parents=True, exist_ok=True)
-        result = {"step": config.train.steps, "test": {"balanced_accuracy": 0.5}}
+        result = {"step": config.train.steps, "test": {"balanced_accuracy": 0.5, "num_images": 1}}
         (workdir / "result.json").write_text(json.dumps(result))
         card = {"identity": {"data": {"class_names": ["a"], "labeled_counts": [1]}}}
         (workdir / "config.json").write_text(json.dumps(card))

@@ -42,7 +42,7 @@ def report(
       The page.
 
     Raises:
-      InputError: a directory holds no run, or the page cannot be written there.
+      InputError: a directory holds no run that can be read, or the page cannot be written there.
     """
     out = pathlib.Path(out)
     if out.suffix != ".html":
@@ -53,8 +53,10 @@ def report(
             f"--out {os.fspath(out)!r}: {taken[0]} is no report and would be overwritten;"
             " choose another"
         )
-    chosen = {run.path.resolve(): run for path in paths for run in runs.find(path)}
-    found = collected.collect(list(chosen.values()))
+    read = [runs.find(path) for path in paths]
+    chosen = {run.path.resolve(): run for found, _ in read for run in found}
+    reasons = list(dict.fromkeys(reason for _, reasons in read for reason in reasons))
+    found = collected.collect(list(chosen.values()), reasons)
     pictures = {} if found["comparison"] else _pictures(*chosen.values())
     contents = {".html": page.render(found, pictures), ".md": markdown.render(found)}
     try:
@@ -66,8 +68,10 @@ def report(
         raise InputError(
             f"--out {os.fspath(out)!r} cannot be written ({error.strerror}); choose another"
         ) from error
-    size = out.stat().st_size / 1000
-    printer(is_quiet=is_quiet).print(f"written to {out} ({size:,.0f} kB), beside it .md and .json")
+    size, say = out.stat().st_size / 1000, printer(is_quiet=is_quiet).print
+    for reason in reasons:
+        say(f"left out: {reason}")
+    say(f"written to {out} ({size:,.0f} kB), beside it .md and .json")
     return out
 
 

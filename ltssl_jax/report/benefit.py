@@ -13,7 +13,6 @@ import numpy as np
 from ltssl_jax.evaluation import comparison
 from ltssl_jax.evaluation.comparison import Interval
 from ltssl_jax.monitoring.terminal import percent
-from ltssl_jax.report import runs
 from ltssl_jax.report.runs import Run
 
 METRIC = "balanced_accuracy"
@@ -107,14 +106,8 @@ def _comparable(run: Run) -> Mapping[str, Run]:
     return {
         name: one
         for name, one in run.baselines.items()
-        if name in NAMES and "test" in one.predictions and one.result["step"] == _steps(run)
+        if name in NAMES and "test" in one.predictions and one.result["step"] == run.steps
     }
-
-
-def _steps(run: Run) -> int:
-    """Returns the steps of all stages together."""
-    stages = [runs.read(file.parent) for file in run.path.glob("*/result.json")]
-    return sum(one.result["step"] for one in stages or [run])
 
 
 def _sentence(name: str, difference: Interval, scores: Sequence[float]) -> str:

@@ -20,14 +20,18 @@ _POINTS = 400  # of a curve; more cannot be seen
 _CONFUSIONS = 15  # in the table of the most frequent ones
 
 
-def collect(runs: Sequence[Run]) -> dict[str, Any]:
+def collect(runs: Sequence[Run], reasons: Sequence[str] = ()) -> dict[str, Any]:
     """Returns what a report on these runs says: `runs`, and `comparison` of several (else None).
 
     Args:
       runs: at least one; those after the first configuration are compared with it.
+      reasons: why others that are beside them could not be read.
     """
     found = [of_run(run) for run in runs]
-    return {"runs": found, "comparison": compared.compare(runs, found) if len(runs) > 1 else None}
+    comparison = compared.compare(runs, found) if len(runs) > 1 else None
+    said = comparison["warnings"] if comparison else found[0]["notes"]
+    said += [f"Left out: {reason}." for reason in reasons]
+    return {"runs": found, "comparison": comparison}
 
 
 def of_run(run: Run) -> dict[str, Any]:
@@ -202,9 +206,11 @@ def facts(run: Run) -> dict[str, Any]:
 
 def _benefits(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
     try:
-        return [compared.plain(one) for one in benefit.benefits(run)], []
+        found, reasons = benefit.benefits(run), run.damaged_baselines
     except InputError as error:
-        return [], [f"Not compared with its baselines: {error}."]
+        found, reasons = [], [str(error)]
+    doubts = [f"Not compared with its baselines: {reason}." for reason in reasons]
+    return [compared.plain(one) for one in found], doubts
 
 
 def _alarm(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def write(path, right, *, counts=(50, 50, 50), step=12, split="s"):
     test = Predictions(logits, labels.astype(np.int32), names, none, np.zeros((0, 2, 2, 1)))
     np.savez(path / predictions.FILE, **predictions.arrays({"test": test}))
     recalls = [r / n for r, n in zip(right, counts, strict=True) if n]
-    result = {"step": step, "test": {"balanced_accuracy": float(np.mean(recalls))}}
+    scores = {"balanced_accuracy": float(np.mean(recalls)), "num_images": len(labels)}
+    result = {"step": step, "test": scores}
     (path / "result.json").write_text(json.dumps(result))
     data = {"class_names": ["cat", "dog", "fox"], "labeled_counts": [9, 3, 1]}
     data["split_fingerprint"] = split

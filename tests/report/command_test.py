@@ -28,6 +28,21 @@ def test_what_cannot_be_written_is_refused(tmp_path):
         command.report([tmp_path / "nothing"], tmp_path / "report.html")
 
 
+def test_what_cannot_be_read_is_left_out_and_said(tmp_path, capsys):
+    for name in ("one", "two"):
+        made.write(tmp_path / "runs" / name, num_classes=2, vectors=False, kept=False)
+    (tmp_path / "runs/model").mkdir()
+    (tmp_path / "runs/model/config.json").write_text('{"model_type": "vit"}')
+    for paths in (["runs"], ["runs/one", "runs"]):
+        out = command.report([tmp_path / path for path in paths], tmp_path / "report.html")
+        assert out.read_text().count("Left out: ") == 1 and "model is no run" in out.read_text()
+        said = " ".join(capsys.readouterr().out.split())
+        assert said.count("left out: ") == 1 and "is no run" in said
+    shutil.rmtree(tmp_path / "runs/two")
+    out = command.report([tmp_path / "runs"], tmp_path / "report.html", is_quiet=True)
+    assert "Left out: " in out.read_text() and "Left out: " in out.with_suffix(".md").read_text()
+
+
 @pytest.mark.parametrize("argv", [[], ["--nonsense"]])
 def test_mistakes_on_the_command_line_end_in_a_sentence(argv):
     with pytest.raises(SystemExit, match="error: .*--help"):
