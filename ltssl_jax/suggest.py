@@ -16,9 +16,10 @@ A filled table goes straight back in: train again with both tables, with a comma
 import importlib.metadata
 import os
 import pathlib
+import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -117,7 +118,7 @@ def suggest(
     out, console = pathlib.Path(out or pathlib.Path(run, "suggestions")), printer(is_quiet=is_quiet)
     network, record = trained.load(run, which, batch_size=batch_size), runs.read(run)
     suggestions.check_free(out)
-    deployed = deployment.planned(record, int(network.state.step))
+    deployed = understood(record, int(network.state.step), console.print)
     with progress(is_quiet=is_quiet) as report:
         own = opened(network, record, report, is_needed=not paths)
         if own.labeled is None:
@@ -165,7 +166,8 @@ def retraining(network: Trained, own: Own, out: pathlib.Path) -> str:
     """Returns the option that adds a filled table to the labels of a run that trains on files."""
     root = network.config.data.source.root
     has_files = own.labeled is None or own.labeled.files is not None
-    return f"--config.data.source.root={root},{out / suggestions.TABLE}" if has_files else ""
+    option = f"--config.data.source.root={root},{out / suggestions.TABLE}"
+    return shlex.quote(option) if has_files else ""
 
 
 def opened(network: Trained, record: Run, report: Progress, *, is_needed: bool) -> Own:
@@ -194,6 +196,18 @@ def opened(network: Trained, record: Run, report: Progress, *, is_needed: bool) 
 
 
 # --- the network ----------------------------------------------------------------------------------
+
+
+def understood(record: Run, step: int, tell: Callable[[str], None]) -> Deployment:
+    """Finds out how sure the network of a checkpoint may be, as far as that is known."""
+    try:
+        return deployment.planned(record, step)
+    except InputError:  # the kept predictions are damaged, which the choice can do without
+        tell(
+            f"the predictions kept in {record.records} cannot be read: probabilities are the"
+            " network's own, without the temperature of validation images"
+        )
+        return deployment.planned(record, step, calibrate="none")
 
 
 def looked_at(

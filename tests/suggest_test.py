@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from PIL import Image
 
 from ltssl_jax import defaults, experiment, planning, suggest, trained
 from ltssl_jax.core import InputError
-from ltssl_jax.data import sources
+from ltssl_jax.data import candidates, sources
 from ltssl_jax.evaluation import acquisition
 from ltssl_jax.evaluation.predictions import softmax
+from ltssl_jax.report import suggestions
 from tests import small
+from tests.docs import pages
 
 ROOT = pathlib.Path(__file__).parents[1]
 PER_CLASS = [20, 12, 8, 6, 5, 4, 3, 3, 3, 3]  # labeled
@@ -165,6 +168,24 @@ def test_arrays_have_places(tmp_path):
     assert "Then train again" not in (tmp_path / "run/suggestions/suggestions.html").read_text()
 
 
+def test_damaged_predictions_are_no_obstacle(home, run, tmp_path, capsys):
+    """They are there for the temperature alone."""
+    expected = suggest.suggest(run, number=4, which="latest", is_quiet=True)  # no validation part
+    (run / "predictions.npz").write_bytes(b"x")
+    rows = suggest.suggest(run, number=4, which="latest", out=tmp_path / "out")
+    assert rows == expected
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"kept in {run} cannot be read: probabilities are the network's own" in said
+    assert "pickle" not in said
+
+
+def test_the_option_that_is_printed_can_be_typed(home, run, tmp_path, capsys):
+    suggest.suggest(run, number=2, out=tmp_path / "it's new")
+    said = capsys.readouterr().out.split("train again with ")[1]
+    root = f"{home}/labels.csv,{tmp_path}/it's new/suggestions.csv"
+    assert shlex.split(said) == [f"--config.data.source.root={root}"]
+
+
 @pytest.mark.parametrize("wrong", [dict(number=0), dict(rare=-1.0), dict(rare=np.nan)])
 def test_nonsense_is_refused(tmp_path, wrong):
     with pytest.raises(InputError, match="--(n|rare) is"):
@@ -207,6 +228,31 @@ def test_labels_go_back_in(home, run, tmp_path):
     later = suggest.suggest(again, number=200, out=tmp_path / "later", is_quiet=True)
     assert not {row.id for row in later} & {row["id"] for row in rows[:15]}
     assert {row["id"] for row in rows[15:]} <= {row.id for row in later}
+
+
+def test_labels_go_back_into_arrays_as_documented(tmp_path, monkeypatch):
+    """Ids are places in the file, whatever the order in which the images are used."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 3), np.uint8)
+    labels = np.array([0, -1, 1, -1, 0, 1, -1])
+    names = np.array(["cat", "dog"])
+    np.savez(
+        "data.npz", train_images=images[:7], train_labels=labels, test_images=images[7:],
+        test_labels=np.array([0, 1]), class_names=names,
+    )  # fmt: skip
+    made = small.config({"data.source.kind": "arrays", "data.source.root": "data.npz"})
+    made.data.split.update(defaults.split(protocol="given"))
+    pool = candidates.of_split(*planning.load_data(made))
+    named = [(item.name, label) for item, label in zip(pool.at([0, 2]), ("dog", ""), strict=True)]
+    rows = [suggestions.Suggestion("", label, id_, *5 * [""]) for id_, label in named]
+    table = tmp_path / "runs/own/suggestions"
+    table.mkdir(parents=True)
+    suggestions.write(table, rows, "")
+    (code,) = pages.blocks((ROOT / "docs/suggesting.md").read_text(encoding="utf-8"), "python")
+    exec(compile(code.text, "page", "exec"), {})
+    with np.load("more.npz") as more:
+        assert more["train_labels"].tolist() == [0, 1, 1, -1, 0, 1, -1]
+        np.testing.assert_array_equal(pool.at([0])[0].image, more["train_images"][1])
 
 
 @pytest.mark.whole
