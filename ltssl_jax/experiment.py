@@ -94,11 +94,12 @@ def train(
         if int(state.step) < run.problem.total_steps:
             store.save(state)
             return watch.interrupted(int(state.step))
-        for name, network in worth_keeping(run, store, state):
-            watch.records.write_arrays(name, predicted(run, eval_step, network))
         facts = dict(devices=devices, feed=batches.kind, best_step=store.best_step)
         facts["labeled_counts"] = run.problem.given_counts.tolist()
-        return watch.finished(int(state.step), exam.confusions(state), ran["identity"] | facts)
+        confusions = exam.confusions(state)
+        result = watch.finished(int(state.step), confusions, ran["identity"] | facts)
+        keep_predictions(run, eval_step, store, state, watch)  # may fail without loss of the result
+        return result
 
 
 # --- the parts, in the order of the story ---------------------------------------------------------
@@ -218,20 +219,29 @@ def predicted(run: Plan, eval_step: EvalStep, state: TrainState) -> dict[str, np
     found = {}
     for name, records in {**held_out(run), "pool": pool}.items():
         batches = evaluation_batches(run, records)()
-        logits = np.asarray(evaluate.predictions(eval_step, state, batches, len(records)))
+        # Of a large set they fit into the memory of the host alone.
+        parts = [np.asarray(part) for part in evaluate.logits(eval_step, state, batches)]
+        logits = np.concatenate(parts)[: len(records)]
         shown = predictions.confident_mistakes(logits, records.labels, SHOWN)
         names = np.array(records.names or np.arange(len(records)), str)
         found[name] = Predictions(logits, records.labels, names, shown, records.read(shown))
     return predictions.arrays(found)
 
 
-def worth_keeping(
-    run: Plan, store: CheckpointStore, state: TrainState
-) -> Iterator[tuple[str, TrainState]]:
-    """Yields the networks whose predictions are kept: the last, and the best if it is another."""
-    yield predictions.FILE, state
-    if store.best_step not in (None, int(state.step)):
-        yield predictions.BEST_FILE, run.runner.replicate(store.restore_or(state, store.best_step))
+def keep_predictions(
+    run: Plan, eval_step: EvalStep, store: CheckpointStore, state: TrainState, watch: Watch
+) -> None:
+    """Writes what the last network says of all sets, and the best one if it is another."""
+    watch.records.write_arrays(predictions.FILE, predicted(run, eval_step, state))
+    watch.records.remove(predictions.BEST_FILE)  # of a best one that may be surpassed
+    if store.best_step in (None, int(state.step)):
+        return
+    try:
+        best = run.runner.replicate(store.restore_or(state, store.best_step))
+    except OSError as error:
+        watch.terminal.say(f"no {predictions.BEST_FILE}: the best checkpoint is missing ({error})")
+        return
+    watch.records.write_arrays(predictions.BEST_FILE, predicted(run, eval_step, best))
 
 
 def hooks(run: Plan, exam: evaluate.Exam, store: CheckpointStore) -> tuple[loop.Hook, ...]:

@@ -217,6 +217,34 @@ def test_a_finished_run_only_evaluates_again_whatever_maps_it(whole, tmp_path, m
     ]
 
 
+def test_what_predictions_cost_is_never_the_result(whole, tmp_path, monkeypatch):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "result.json").unlink()
+
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(experiment, "predicted", fails)
+    with pytest.raises(MemoryError):
+        train(small.config(), tmp_path)
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["test"] == json.loads(json.dumps(whole[1]["test"]))
+
+
+@pytest.mark.parametrize("step", [12, 99])  # the last, and one that somebody has deleted
+def test_no_predictions_are_left_of_a_best_checkpoint_that_is_none(
+    step, whole, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / predictions.BEST_FILE).write_bytes(b"of earlier")
+    monkeypatch.setattr(experiment.CheckpointStore, "best_step", step)
+    assert experiment.train(small.config(), tmp_path)["best_step"] == step
+    assert not (tmp_path / predictions.BEST_FILE).exists()
+    assert predictions.read(tmp_path)
+    is_said = "no predictions_best.npz: the best checkpoint is missing" in capsys.readouterr().out
+    assert is_said == (step == 99)
+
+
 @pytest.mark.parametrize(
     "change, named",
     [

@@ -1,6 +1,6 @@
 """Every image of a set exactly once, on any number of devices."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -39,9 +39,15 @@ def predictions(
     eval_step: EvalStep, state: TrainState, batches: Iterable[EvalBatch], number: int
 ) -> jax.Array:
     """Returns the logits of the first `number` rows of all batches, `[number, K]`."""
-    # One after the other, for the reason above.
-    parts = [jax.block_until_ready(eval_step(state, batch)[1]) for batch in batches]
-    return jnp.concatenate(parts)[:number]
+    return jnp.concatenate(list(logits(eval_step, state, batches)))[:number]
+
+
+def logits(
+    eval_step: EvalStep, state: TrainState, batches: Iterable[EvalBatch]
+) -> Iterator[jax.Array]:
+    """Yields the logits of each batch with its padding, `[B, K]`, on the devices."""
+    for batch in batches:
+        yield jax.block_until_ready(eval_step(state, batch)[1])  # for the reason above
 
 
 def held(read: Batches) -> Batches:

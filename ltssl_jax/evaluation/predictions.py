@@ -28,6 +28,7 @@ class Predictions:
       names: `[N]` str, what reports call the images.
       shown: `[M]` int, rows of the images that are kept: the most confident mistakes.
       images: `[M, H, W, C]` uint8, these images.
+      classes: `[N]` int, predicted classes; by default those of the largest logits.
     """
 
     logits: np.ndarray
@@ -35,6 +36,11 @@ class Predictions:
     names: np.ndarray
     shown: np.ndarray
     images: np.ndarray
+    classes: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.classes is None:
+            object.__setattr__(self, "classes", np.argmax(self.logits, axis=1))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,11 +49,6 @@ class Predictions:
     def probabilities(self) -> np.ndarray:
         """`[N, K]` float32, the softmax of the logits."""
         return softmax(self.logits)
-
-    @property
-    def classes(self) -> np.ndarray:
-        """`[N]` int, predicted classes."""
-        return np.argmax(self.logits, axis=1)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -78,7 +79,10 @@ def evenly(number: int, most: int) -> np.ndarray:
 
 
 def arrays(sets: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
-    """Names the arrays of all sets for a file: `test/logits` and so on."""
+    """Names the arrays of all sets for a file: `test/logits` and so on.
+
+    Many logits are kept in half precision, in which the two largest may be equal: hence `classes`.
+    """
     made = {
         f"{name}/{key}": value for name, one in sets.items() for key, value in vars(one).items()
     }
@@ -109,5 +113,7 @@ def read(run: str | os.PathLike, name: str = FILE) -> dict[str, Predictions]:
 
 
 def _of(name: str, found: Mapping[str, np.ndarray]) -> Predictions:
-    fields = {key: found[f"{name}/{key}"] for key in Predictions.__dataclass_fields__}
+    keys = [key for key in Predictions.__dataclass_fields__ if key != "classes"]
+    fields = {key: found[f"{name}/{key}"] for key in keys}
+    fields["classes"] = found.get(f"{name}/classes")  # older files have none
     return Predictions(**fields | {"logits": fields["logits"].astype(np.float32)})

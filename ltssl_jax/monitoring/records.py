@@ -77,6 +77,11 @@ class RunDirectory:
         csv.writer(text).writerows([columns, *rows])
         self._replace(name, text.getvalue().encode("utf-8", "backslashreplace"))
 
+    def remove(self, name: str) -> None:
+        """Removes `name` if it is there."""
+        if self._is_writer:
+            (self.path / name).unlink(missing_ok=True)
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`."""
         if self._is_writer:

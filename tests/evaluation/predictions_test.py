@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,23 @@ def test_many_logits_are_kept_in_half_precision(tmp_path, monkeypatch):
     found = predictions.read(tmp_path)["large"].logits
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, large.logits, rtol=1e-3)
+
+
+def test_half_precision_changes_no_predicted_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictions, "_HALF_BEYOND", 0)
+    one = dataclasses.replace(some(1), logits=np.float32([[8.0, 8.0001, 0.0]]), classes=None)
+    assert one.classes.tolist() == [1]
+    save(tmp_path, {"test": one})
+    found = predictions.read(tmp_path)["test"]
+    assert found.classes.tolist() == [1] and np.argmax(found.logits, axis=1).tolist() == [0]
+
+
+def test_files_without_predicted_classes_are_read(tmp_path):
+    one, made = some(), predictions.arrays({"test": some()})
+    made = {k: v for k, v in made.items() if k != "test/classes"} | {"test/logits": one.logits}
+    np.savez(tmp_path / predictions.FILE, **made)
+    found = predictions.read(tmp_path)["test"]
+    np.testing.assert_array_equal(found.classes, np.argmax(one.logits, axis=1))
 
 
 def test_without_a_file_there_is_nothing_and_a_damaged_one_is_named(tmp_path):
