@@ -72,7 +72,7 @@ def benefits_over_seeds(seeds: Sequence[Run]) -> list[Benefit]:
             scores = [[one.result["test"][METRIC] for one in pair] for pair in pairs]
             difference = comparison.over_seeds(*zip(*scores, strict=True))
             means = [statistics.fmean(of) for of in zip(*scores, strict=True)]
-            splits = {run.config["identity"]["data"].get("split_fingerprint") for run in seeds}
+            splits = {run.data.get("split_fingerprint") for run in seeds}
             doubt = f" {_ONE_SPLIT}" if len(splits) == 1 else ""
             text = f"{_sentence(name, difference, means)}{doubt}{_doubts(seeds[0])}"
             found.append(Benefit(name, difference, text))

@@ -42,7 +42,7 @@ def of_run(run: Run) -> dict[str, Any]:
     return {
         "name": run.path.resolve().name,
         "path": str(run.path),
-        "method": run.config.get("method", {}).get("name", "?"),
+        "method": run.method,
         "progress": progress(run),
         "headline": headline(run),
         "benefits": benefits,
@@ -69,21 +69,20 @@ def predictions_of(run: Run) -> tuple[dict[str, Predictions], list[str]]:
     if run.result and not sets:
         return {}, [
             "No calibration and no mistakes: the run has no predictions.npz. It is older than this"
-            " file; the same training command writes it."
+            f" file; {run.remedy}."
         ]
     return sets, []
 
 
 def progress(run: Run) -> dict[str, Any]:
-    """Says how far a run is, and which stage of several it shows."""
+    """Says how far a run is, which stage of several it shows, and if it is trained further."""
     steps = run.config.get("train", {}).get("steps")
-    last = max((one["step"] for one in run.history), default=0)
-    stage = "" if run.records == run.path else run.records.name
     return {
         "is_finished": bool(run.result),
-        "step": run.result.get("step", last),
+        "goes_on": bool(run.result and steps and run.step < steps),
+        "step": run.step,
         "steps": steps,
-        "stage": stage,
+        "stage": "" if run.records == run.path else run.records.name,
     }
 
 
@@ -181,8 +180,8 @@ def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def facts(run: Run) -> dict[str, Any]:
     """Returns what a person needs to know to repeat the run, or to trust it."""
-    identity, history = run.config["identity"], run.history
-    data, train = identity["data"], [one for one in history if one.get("kind") == "train"]
+    identity, data = run.config["identity"], run.data
+    train = [one for one in run.history if one.get("kind") == "train"]
     # The first line holds what begins once: loading and compiling.
     seconds = sum(one.get("seconds", 0.0) for one in train[1:])
     rates = [one["images_per_second"] for one in train if one.get("images_per_second")]
@@ -194,12 +193,14 @@ def facts(run: Run) -> dict[str, Any]:
         "num_labeled": int(run.labeled_counts.sum()),
         "num_unlabeled": data.get("num_unlabeled"),
         "image_shape": data.get("image_shape"),
-        "seed": run.config.get("seed"),
+        "seed": run.seeds[0],
+        "split_seed": run.seeds[1],
         "devices": run.result.get("devices", ""),
         "steps_per_second": (train[-1]["step"] - train[0]["step"]) / seconds if seconds else None,
         "images_per_second": statistics.median(rates) if rates else None,
-        "training_seconds": run.result.get("training_seconds")
-        or sum(one.get("seconds", 0.0) for one in history),
+        "training_seconds": sum(
+            one.get("seconds") or 0.0 for stage in run.stages for one in stage.history
+        ),
         "versions": identity.get("versions", {}),
     }
 
@@ -221,7 +222,13 @@ def _notes(run: Run) -> list[str]:
     notes, now = [], progress(run)
     if now["stage"]:
         notes.append(
-            f"The run has several stages; this is {now['stage']}, the last that has begun."
+            f"The run has several stages; this is {now['stage']}, the last that has begun. The"
+            " labeled images, the split and the training time are those of all stages."
+        )
+    if now["goes_on"]:
+        notes.append(
+            f"The run has finished once and is trained further, to step {now['steps']:,}: all but"
+            f" curves and pseudo-labels is of step {now['step']:,}."
         )
     if not now["is_finished"]:
         of = f" of {now['steps']:,}" if now["steps"] else ""

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def compare(runs: Sequence[Run], found: Sequence[Mapping[str, Any]]) -> dict[str
       `groups`, each with `name`, `runs` (positions), `seeds` and `numbers`; `differences`;
       `benefits`; `warnings`.
     """
-    members = grouped([run.config for run in runs])
+    members = grouped([described(run) for run in runs])
     groups = [_group(name, ids, runs, found) for name, ids in members.items()]
     return {
         "groups": groups,
@@ -46,8 +46,22 @@ def compare(runs: Sequence[Run], found: Sequence[Mapping[str, Any]]) -> dict[str
             for group in groups
             for one in _benefits([runs[i] for i in group["runs"] if runs[i].result])
         ],
-        "warnings": list(_warnings(groups, found)),
+        "warnings": list(_warnings(groups, runs, found)),
     }
+
+
+def described(run: Run) -> Mapping[str, Any]:
+    """Returns the configuration of a run; of several stages with those of the earlier ones.
+
+    What a stage was told beside the last one stands below the name of its directory.
+    """
+    if not run.earlier:
+        return run.config
+    told = {one.records.name: one.config | one.beginning for one in run.earlier}
+    told[run.records.name] = run.beginning
+    method = run.config.get("method", {}) | {"name": run.method}
+    stages = {f"{name}.{k}": v for name, stage in told.items() for k, v in _flat(stage).items()}
+    return run.config | {"method": method} | stages
 
 
 def grouped(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
@@ -91,7 +105,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _names(configs: Sequence[Mapping[str, str]]) -> list[str]:
     """Names configurations, all distinct, by the fields that tell the most of them apart."""
-    fields = sorted({field for config in configs for field in config})
+    fields = {field for config in configs for field in config}
+    fields = sorted(fields, key=lambda field: (field[0].isdigit(), field))  # those of stages last
     values = {field: [config.get(field) for config in configs] for field in fields}
     differing = [field for field, of in values.items() if len(set(of)) > 1]
     chosen: list[str] = [field for field in _NAMED_FIRST if field in differing]
@@ -127,7 +142,7 @@ def _group(
     return {
         "name": name,
         "runs": ids,
-        "seeds": [runs[i].config.get("seed") for i in ids],
+        "seeds": [runs[i].seeds for i in ids],
         "numbers": {
             metric: _mean([found[i]["headline"][metric] for i in finished])
             for metric in ("balanced_accuracy", "many", "medium", "few", "worst_class_recall")
@@ -171,10 +186,7 @@ def _difference(
     runs: Sequence[Run],
     found: Sequence[Mapping[str, Any]],
 ) -> Interval:
-    by_seed = [
-        {runs[i].config.get("seed"): i for i in ids if runs[i].result.get("test")}
-        for ids in (ours, theirs)
-    ]
+    by_seed = [_by_seeds(ids, runs) for ids in (ours, theirs)]
     if not all(by_seed):
         raise InputError("no run of both has finished; finish one of each")
     seeds = [seed for seed in by_seed[0] if seed in by_seed[1]]
@@ -186,8 +198,25 @@ def _difference(
     pair = [runs[of[seeds[0]]] for of in by_seed]
     predicted = [run.predictions.get("test") for run in pair]
     if None in predicted:
-        raise InputError("predictions.npz is missing; the training command writes it")
+        missing = pair[predicted.index(None)]
+        raise InputError(f"{missing.path} has no predictions.npz; {missing.remedy}")
     return comparison.over_images(*predicted, _scorer(metric, pair[0].labeled_counts))
+
+
+def _by_seeds(ids: Sequence[int], runs: Sequence[Run]) -> dict[tuple[Any, Any], int]:
+    """Returns the finished runs by their seeds."""
+    found: dict[tuple[Any, Any], int] = {}
+    for i in (i for i in ids if runs[i].result.get("test")):
+        if runs[i].seeds in found:
+            raise InputError(
+                f"there are several runs of {_seeds(*runs[i].seeds)}; give one of each seed"
+            )
+        found[runs[i].seeds] = i
+    return found
+
+
+def _seeds(seed: Any, of_split: Any) -> str:
+    return f"seed {seed}" + (f", split seed {of_split}" if of_split not in (None, seed) else "")
 
 
 def _scorer(metric: str, labeled_counts: np.ndarray) -> Callable[[np.ndarray], float]:
@@ -204,20 +233,25 @@ def _numbers(interval: Interval) -> dict[str, Any]:
     }
 
 
-def _warnings(groups: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]):
-    for seed in dict.fromkeys(one["facts"]["seed"] for one in found):
-        same = [one["facts"] for one in found if one["facts"]["seed"] == seed]
-        if len({facts["split_fingerprint"] for facts in same}) > 1:
+def _warnings(
+    groups: Sequence[Mapping[str, Any]], runs: Sequence[Run], found: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    for seeds in dict.fromkeys(run.seeds for run in runs):
+        splits = {run.data.get("split_fingerprint") for run in runs if run.seeds == seeds}
+        if len(splits) > 1:
             yield (
-                f"Runs of seed {seed} have different splits of the data: what differs between them"
-                " is not the configuration alone."
+                f"Runs of {_seeds(*seeds)} have different splits of the data: what differs between"
+                " them is not the configuration alone."
             )
-    steps = sorted({one["progress"]["step"] for one in found})
+    steps = sorted({run.steps for run in runs})
     if len(steps) > 1:
         yield f"Runs differ in their numbers of steps: {', '.join(f'{s:,}' for s in steps)}."
     names = {tuple(one["classes"]["names"]) for one in found}
     if len(names) > 1:
         yield "Runs differ in their classes: their numbers cannot be compared."
+    goes_on = [one["name"] for one in found if one["progress"]["goes_on"]]
+    if goes_on:
+        yield f"Finished once, now trained further: {', '.join(goes_on)}."
     unfinished = [one["name"] for one in found if not one["progress"]["is_finished"]]
     if unfinished:
         yield f"Not finished, and left out of means: {', '.join(unfinished)}."

@@ -175,10 +175,12 @@ def _interval(one: Found) -> str:
 
 def _run(run: Found, group: str) -> list[Any]:
     score = percent(run["headline"]["balanced_accuracy"]) if run["headline"] else "–"
-    facts = run["facts"]
-    unfinished = "" if run["progress"]["is_finished"] else " (unfinished)"
+    facts, now = run["facts"], run["progress"]
+    state = " (goes on)" if now["goes_on"] else "" if now["is_finished"] else " (unfinished)"
+    split = facts["split_seed"]
+    seed = facts["seed"] if split in (None, facts["seed"]) else f"{facts['seed']}, split {split}"
     return [
-        run["path"], group, facts["seed"], f"{run['progress']['step']}{unfinished}", score,
+        run["path"], group, seed, f"{now['step']}{state}", score,
         len(run["alarms"]), facts["split_fingerprint"][:8],
     ]  # fmt: skip
 

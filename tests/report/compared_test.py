@@ -1,9 +1,11 @@
 """Runs are grouped, averaged and compared by what they have in common."""
 
+import json
+
 import numpy as np
 import pytest
 
-from ltssl_jax.report import collected, compared, page, runs
+from ltssl_jax.report import collected, compared, markdown, page, runs
 from tests.report import made
 
 
@@ -52,7 +54,8 @@ def test_means_deviations_and_differences_over_seeds(six):
     found = collect(six)
     scores = np.array([run.result["test"]["balanced_accuracy"] for run in six]).reshape(2, 3)
     worse, better = found["groups"]
-    assert (worse["name"], worse["runs"], worse["seeds"]) == ("a_worse", [0, 1, 2], [0, 1, 2])
+    assert (worse["name"], worse["runs"]) == ("a_worse", [0, 1, 2])
+    assert worse["seeds"] == [(0, None), (1, None), (2, None)]
     number = better["numbers"]["balanced_accuracy"]
     assert number["mean"] == pytest.approx(scores[1].mean()) and number["n"] == 3
     assert number["std"] == pytest.approx(scores[1].std(ddof=1))
@@ -88,7 +91,8 @@ def test_a_number_is_not_printed_without_its_n():
 
 def test_what_must_not_be_compared_is_warned_of(six, tmp_path):
     how = dict(vectors=False, num_classes=6)
-    other = made.write(tmp_path / "other", fingerprint="another", step=200, **how)
+    short = dict(step=200, train={"steps": 200})
+    other = made.write(tmp_path / "other", fingerprint="another", **short, **how)
     begun = made.write(tmp_path / "begun", finished=False, step=200, seed=9, **how)
     twice = [*six[:3], runs.read(other), runs.read(begun), six[0]]
     text = " ".join(collect(twice)["warnings"])
@@ -96,3 +100,90 @@ def test_what_must_not_be_compared_is_warned_of(six, tmp_path):
     assert "numbers of steps: 200, 400" in text
     assert "left out of means: begun" in text
     assert "a_worse has several runs of one seed" in text
+
+
+SCRATCH, BACKBONE = {"begin": "scratch"}, {"begin": "backbone"}
+
+
+def names_of(*paths):
+    found = collect([runs.read(path) for path in paths])
+    return {group["name"]: group["runs"] for group in found["groups"]}
+
+
+def test_experiments_are_known_by_what_all_their_stages_were(tmp_path):
+    plain = made.write(tmp_path / "plain", num_classes=4, method={"name": "supervised"})
+    last = ("supervised", BACKBONE)
+    paths = [
+        made.staged(tmp_path / f"{method}{seed}", (method, SCRATCH), last, seed=seed)
+        for method in ("rotation", "moco")
+        for seed in (0, 1)
+    ]
+    assert names_of(plain, *paths) == {
+        "supervised": [0],
+        "rotation → supervised": [1, 2],
+        "moco → supervised": [3, 4],
+    }
+
+
+def test_experiments_that_begin_their_stages_otherwise_are_not_the_same(tmp_path):
+    first, rules = ("crest", SCRATCH), ("by_rarity", "everything")
+    paths = [
+        made.staged(tmp_path / rule, first, ("crest", SCRATCH | {"growth": {"rule": rule}}))
+        for rule in rules
+    ]
+    assert list(names_of(*paths)) == [f"2_crest.growth.rule={rule}" for rule in rules]
+    for path, rule in zip(paths, rules, strict=True):  # as an older version says it
+        (path / "2_crest/stage.json").unlink()
+        card = json.loads((path / "2_crest/config.json").read_text())
+        card["identity"]["start"] = f"scratch of 1_crest (0{path.name[0]:0>7}), {rule} labels"
+        (path / "2_crest/config.json").write_text(json.dumps(card))
+    said = [f"2_crest.begin=scratch of 1_crest, {rule} labels" for rule in rules]
+    assert list(names_of(*paths)) == said
+    assert runs.read(paths[0]).method == "crest ×2"
+
+
+def test_stages_share_the_split_of_the_first_and_have_the_steps_of_all(tmp_path):
+    plain = made.write(tmp_path / "plain", num_classes=4)
+    short = dict(step=200, train={"steps": 200})
+    grown = made.staged(tmp_path / "grown", ("tras", SCRATCH), ("tras", SCRATCH), **short)
+    assert collect([runs.read(plain), runs.read(grown)])["warnings"] == []
+    longer = made.staged(tmp_path / "longer", ("tras", SCRATCH), ("tras", SCRATCH))
+    warnings = collect([runs.read(plain), runs.read(longer)])["warnings"]
+    assert warnings == ["Runs differ in their numbers of steps: 400, 800."]
+    found = collected.of_run(runs.read(grown))
+    assert found["facts"]["training_seconds"] == 20  # two lines of 5 s each
+    (path,) = grown.glob("2*/predictions.npz")
+    path.unlink()
+    assert any("remove 2_tras/result.json" in note for note in notes_of(grown))
+
+
+def notes_of(path):
+    return collected.of_run(runs.read(path))["notes"]
+
+
+def test_runs_are_paired_by_both_seeds_and_never_by_chance(tmp_path):
+    def run(name, split, skill):
+        how = dict(method={"name": name}, skill=skill, fingerprint=str(split))
+        data = {"split": {"seed": split}}
+        return made.write(tmp_path / f"{name}{split}", num_classes=4, data=data, **how)
+
+    chosen = [runs.read(run(*of)) for of in [("a", 1, 2), ("a", 2, 3), ("b", 2, 4), ("b", 1, 5)]]
+    found = collect(chosen)
+    scores = [one.result["test"]["balanced_accuracy"] for one in chosen]
+    difference = found["differences"][0]
+    assert difference["num"] == 2 and found["warnings"] == []
+    assert difference["value"] == pytest.approx((scores[3] + scores[2] - scores[0] - scores[1]) / 2)
+    again = collect([*chosen, chosen[3]])
+    assert "several runs of seed 0, split seed 1" in again["differences"][0]["reason"]
+    one = collect([chosen[1], chosen[2]])["differences"][0]
+    assert one["over"] == "test images" and one["reason"] == ""
+
+
+def test_a_run_that_is_trained_further_says_so(tmp_path):
+    path = made.write(tmp_path / "run", num_classes=4, train={"steps": 9999})
+    assert any("is trained further, to step 9,999" in note for note in notes_of(path))
+    other = made.write(tmp_path / "other", num_classes=4, method={"name": "other"})
+    found = collected.collect([runs.read(path), runs.read(other)])
+    assert "Finished once, now trained further: run." in found["comparison"]["warnings"]
+    assert "400 (goes on)" in markdown.render(found) and "(goes on)" in page.render(found, {})
+    assert not any("trained further" in note for note in notes_of(other))

@@ -36,6 +36,19 @@ def write(
     return path
 
 
+def staged(path, *stages, finished=True, **config):
+    """Writes an experiment: of each stage its method, and how it was begun."""
+    names = [f"{n}_{method}" for n, (method, _) in enumerate(stages, 1)]
+    path.mkdir(parents=True, exist_ok=True)
+    _json(path / "stages.json", {"directories": names})
+    for name, (method, began) in zip(names, stages, strict=True):
+        grown = "5p11t" if name == names[0] else "grown"
+        how = dict(num_classes=4, method={"name": method}, fingerprint=grown) | config
+        write(path / name, finished=finished or name != names[-1], **how)
+        _json(path / name / "stage.json", {"config": {}, "growth": {"rule": ""}} | began)
+    return path
+
+
 def _counts(number):
     return np.maximum(1, 500 * 100.0 ** (-np.arange(number) / max(1, number - 1))).astype(int)
 
