@@ -68,10 +68,12 @@ def asked(argv: Sequence[str], axes: Sequence[str] = ()) -> Asked:
       axes: fields that are axes even with one value, in this order.
 
     Raises:
-      InputError: an axis has an empty value, or the seed is not given by --seeds.
+      InputError: a field is given twice, an axis has an empty value, or the seed is not given by
+        --seeds.
     """
+    _check_once(argv := _joined(argv))
     config, found, others = [], {}, []
-    for argument in _joined(argv):
+    for argument in argv:
         field, _, value = re.sub("^--?config[.]", "", argument).partition("=")
         is_field = bool(re.match("--?config[.].*=", argument))
         values = split(value) if is_field else ()
@@ -118,7 +120,7 @@ def configured(arguments: Sequence[str]) -> ConfigDict:
         main_.parse(argv, COMMAND, values)
         made.value.parallel  # noqa: B018  # only now it is said that the file cannot be read
     except OSError as error:
-        name = next(one for one in argv if one.startswith("--config="))
+        name = next((one for one in argv if re.match("--?config=", one)), "--config")
         raise InputError(f"{name} cannot be read; is the path right?") from error
     return made.value
 
@@ -127,10 +129,10 @@ def trials(what: Asked, seeds: Sequence[int], root: pathlib.Path) -> Iterator[Tr
     """Yields every run of a sweep, seed by seed at each point of the grid.
 
     Raises:
-      InputError: a value does not fit its field, or two mean the same.
+      InputError: a value does not fit its field, or two are or mean the same.
     """
     texts = [[f"--config.{field}={value}" for value in of] for field, of in what.axes.items()]
-    known: dict[str, tuple[str, ...]] = {}
+    known: set[pathlib.Path] = set()
     for chosen in itertools.product(*texts):
         for number in seeds:
             arguments = [*what.config, *chosen, f"--config.seed={number}"]
@@ -138,8 +140,9 @@ def trials(what: Asked, seeds: Sequence[int], root: pathlib.Path) -> Iterator[Tr
             values = {field: value_of(config, field) for field in what.axes}
             _check_tuples(values, chosen)
             directory = root / directory_name(values) / str(number)
-            if known.setdefault(str(directory), chosen) != chosen:
+            if directory in known:
                 raise InputError(f"{' '.join(chosen)} stands twice in the sweep; drop one")
+            known.add(directory)
             command = ("python", "-m", "ltssl_jax.main", *arguments, f"--workdir={directory}")
             yield Trial(label(values), number, config, directory, command)
 
@@ -184,6 +187,15 @@ def _joined(argv: Sequence[str]) -> list[str]:
 def _unquoted(text: str) -> str:
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if is_quoted else text
+
+
+def _check_once(arguments: Sequence[str]) -> None:
+    """Refuses a field with two flags: a training would take the last one without a word."""
+    found = [re.match("--?(?:no)?config[.]([^=]+)", argument) for argument in arguments]
+    fields = [one[1] for one in found if one]
+    for field in fields:
+        if fields.count(field) > 1:
+            raise InputError(f"--config.{field} is given twice; drop one")
 
 
 def _check_axis(field: str, values: Sequence[str]) -> None:

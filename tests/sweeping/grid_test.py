@@ -129,6 +129,8 @@ def test_fields_of_one_last_name_keep_the_whole():
     [
         ("--config.method.threshold=0.9,", "threshold=0.9, has an empty value"),
         ("--config.method.threshold=0.9,0.90", "threshold=0.90 stands twice"),
+        ("--config.method.threshold=0.2,0.2", "threshold=0.2 stands twice"),
+        ("--config.method.threshold=0.2,0.3,0.2", "threshold=0.2 stands twice"),
         ("--config.seed=0,1", "--seeds=0,1"),
         ("--config.seed=3", "--seeds=3"),
         ("--config.data.split.labeled_counts=5,4", "labeled_counts is a tuple.*brackets.*'5'"),
@@ -152,6 +154,20 @@ def test_misspelt_fields_and_values_end_the_program(typed, said):
         trials(typed)
 
 
-def test_a_missing_file_is_named():
-    with pytest.raises(InputError, match="--config=configs/no.py cannot be read"):
-        grid.configured(["--config=configs/no.py", "--config.train.steps=2"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "--config.train.steps=10,20 --config.train.steps=30",
+        "--config.train.steps 10 -config.train.steps=10,20",
+        "--config.train.steps=10 --config.train.mu=1 --noconfig.train.steps",
+    ],
+)
+def test_a_field_with_two_flags_is_refused(typed):
+    with pytest.raises(InputError, match="--config.train.steps is given twice; drop one"):
+        trials(*typed.split())
+
+
+@pytest.mark.parametrize("typed", ["--config=configs/no.py", "-config=configs/no.py"])
+def test_a_missing_file_is_named(typed):
+    with pytest.raises(InputError, match=f"^{typed} cannot be read; is the path"):
+        grid.configured([typed, "--config.train.steps=2"])
