@@ -31,8 +31,9 @@ def read(root: pathlib.Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("axes", "config", "runs")}
-    except (OSError, ValueError, KeyError) as error:
+        kinds = {"axes": list, "config": dict, "runs": list}
+        return {key: kind(found[key]) for key, kind in kinds.items()}
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); delete it, and the same command writes it again"
         ) from error

@@ -74,7 +74,8 @@ def shares(jobs: int) -> list[Share]:
     """
     asked = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True)
     if asked.returncode:
-        raise InputError(f"JAX finds no device: {asked.stderr.strip().splitlines()[-1]}")
+        said = f"{_last_line(asked.stderr)} (exit code {asked.returncode})"
+        raise InputError(f"JAX finds no device: {said}")
     platform, number = asked.stdout.split()[-2:]
     cores = sorted(_affinity())
     return [
@@ -152,8 +153,12 @@ def _reason(one: Trial, code: int) -> str:
     if not code:
         return ""
     log: pathlib.Path = one.directory / LOG
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{said[-1] if said else 'it said nothing'} (exit code {code}, see {log})"
+    said = _last_line(log.read_text(encoding="utf-8", errors="replace"))
+    return f"{said} (exit code {code}, see {log})"
+
+
+def _last_line(said: str) -> str:
+    return (said.strip().splitlines() or ["it said nothing"])[-1]
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:

@@ -63,7 +63,8 @@ def test_another_sweep_is_refused(tmp_path, arguments, said):
         ask(tmp_path, *arguments)
 
 
-def test_a_damaged_record_is_said(tmp_path):
-    (tmp_path / record.FILE).write_text("{")
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"axes": null, "config": {}, "runs": []}'])
+def test_a_damaged_record_is_said(tmp_path, text):
+    (tmp_path / record.FILE).write_text(text)
     with pytest.raises(InputError, match="sweep.json cannot be read.*delete it"):
         record.read(tmp_path)

@@ -108,6 +108,12 @@ time.sleep(60)
     assert (tmp_path / "saved").exists()
 
 
+def test_devices_that_are_asked_in_vain(monkeypatch):
+    monkeypatch.setattr(side_by_side, "_ASK", "import os; os._exit(3)")
+    with pytest.raises(InputError, match=r"no device: it said nothing \(exit code 3\)"):
+        side_by_side.shares(2)
+
+
 @pytest.mark.whole
 def test_what_jax_finds_is_shared(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
