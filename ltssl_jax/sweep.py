@@ -93,7 +93,7 @@ def _train(trials: Sequence[Trial], jobs: int, console: Console) -> dict[str, st
     console.print(f"{len(trials)} runs, {len(trials) - len(left)} of them finished before")
     failed: dict[str, str] = {}
     began = time.monotonic()
-    shares = side_by_side.shares(jobs) if jobs > 1 and left else []
+    shares = side_by_side.shares(min(jobs, len(left))) if jobs > 1 and left else []
     runs = side_by_side.run(left, shares) if jobs > 1 else _in_turn(left, console)
     number = 0
     try:
@@ -221,6 +221,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _parsed(arguments: Sequence[str]) -> tuple[pathlib.Path, list[int], int]:
     """Returns directory, seeds and jobs."""
+    FLAGS.unparse_flags()  # a program may sweep more than once
     try:
         rest = FLAGS([grid.COMMAND, *arguments])[1:]
     except flags.Error as error:
@@ -232,10 +233,26 @@ def _parsed(arguments: Sequence[str]) -> tuple[pathlib.Path, list[int], int]:
         raise InputError(f"unexpected arguments: {' '.join(rest)}; give flags only")
     if not WORKDIR.value:
         raise InputError("--workdir is missing; give a directory for the sweep")
-    seeds = SEEDS.value.split(",")
-    if not all(seed.strip().isdecimal() for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise InputError(f"--seeds is {SEEDS.value!r}; give different numbers, such as 0,1,2")
-    return pathlib.Path(WORKDIR.value), [int(seed) for seed in seeds], JOBS.value
+    return _free(pathlib.Path(WORKDIR.value)), _numbers(SEEDS.value), JOBS.value
+
+
+def _free(root: pathlib.Path) -> pathlib.Path:
+    """Returns a directory that is no run itself: its runs would be taken for parts of that one."""
+    for name in ("config.json", "stages.json"):
+        if (root / name).exists():
+            raise InputError(
+                f"--workdir {root} is a run, there is {name} in it; give the sweep a directory of"
+                " its own"
+            )
+    return root
+
+
+def _numbers(seeds: str) -> list[int]:
+    texts = seeds.split(",")
+    numbers = [int(text) for text in texts if text.strip().isdecimal()]
+    if len(set(numbers)) < len(texts):
+        raise InputError(f"--seeds is {seeds!r}; give different numbers, such as 0,1,2")
+    return numbers
 
 
 def cli() -> None:

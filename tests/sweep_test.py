@@ -157,6 +157,8 @@ def test_a_single_run_needs_no_comparison(trained, tmp_path, capsys):
     ("typed", "said"),
     [
         (["--seeds=0,0"], "--seeds is '0,0'"),
+        (["--seeds=0,00"], "--seeds is '0,00'"),
+        (["--seeds=0, 0"], "--seeds is '0, 0'"),
         (["--seeds=0,x"], "--seeds is '0,x'"),
         (["--seeds=0", "train"], "unexpected arguments: train"),
     ],
@@ -164,6 +166,31 @@ def test_a_single_run_needs_no_comparison(trained, tmp_path, capsys):
 def test_mistakes_are_answered(typed, said, trained, tmp_path):
     with pytest.raises(InputError, match=said):
         sweep.sweep([*ASKED, f"--workdir={tmp_path}", *typed])
+
+
+@pytest.mark.parametrize("mark", ["config.json", "stages.json"])
+def test_the_directory_of_a_run_is_no_place_for_a_sweep(mark, trained, tmp_path):
+    (tmp_path / mark).write_text("{}")
+    with pytest.raises(InputError, match=f"is a run, there is {mark} in it; give the sweep a dir"):
+        run(tmp_path, AXIS)
+
+
+def test_flags_of_a_call_before_are_forgotten(trained, tmp_path):
+    run(tmp_path, seeds="3,4")
+    sweep.sweep([*ASKED, f"--workdir={tmp_path}"])
+    assert trained.directories[-1].endswith("/0")
+    with pytest.raises(InputError, match="--workdir is missing"):
+        sweep.sweep(ASKED)
+
+
+def test_a_process_for_every_run_that_is_left(trained, tmp_path, monkeypatch):
+    run(tmp_path, AXIS)
+    jobs = []
+    monkeypatch.setattr(sweep.side_by_side, "shares", lambda number: jobs.append(number) or [])
+    monkeypatch.setattr(sweep.side_by_side, "run", lambda trials, shares: iter(()))
+    for seeds in ("0,1", "0,1,2", "0,1,2,3,4,5"):
+        run(tmp_path, AXIS, "--jobs=8", seeds=seeds)
+    assert jobs == [2, 8]
 
 
 def test_misspelt_flags_end_the_program(trained, tmp_path):
