@@ -157,9 +157,11 @@ def test_two_images_with_one_id_are_an_error(place):
     with pytest.raises(InputError, match=r"5 is .*images/5.png in .*all.csv, but .*site/5.png in .*"
                        "more.csv: two images with one id; give one of them another"):  # fmt: skip
         load(root, further)
-    # A copy is the same image, in the pool, too.
-    (place / "site/5.png").write_bytes((place / "images/5.png").read_bytes())
-    source = load(root, further, pool=str(table(place / "pool.csv", other, IDS)))
+    # A copy is the same image, in the pool, too, whatever it is called there.
+    for name in ("5", "6"):
+        (place / f"site/{name}.png").write_bytes((place / "images/5.png").read_bytes())
+    copies = [(place / "site/5.png", "b", "again"), (place / "site/6.png", "b", "5")]
+    source = load(root, further, pool=str(table(place / "pool.csv", copies, IDS)))
     assert named(source) == {str(n): "ab"[n % 2] for n in range(6)} and not source.skipped
     assert str(place / "images/5.png") in source.train.files
 
@@ -195,6 +197,9 @@ def test_a_class_that_only_an_added_table_names_is_told(place):
     many = suggested(place, {n: f"new {n}" for n in range(10)})
     bare = table(place / "bare.csv", [(f"images/{n}.png", "") for n in range(10)])
     assert not load(bare, many).notes
+    rows = [("images/0.png", "no\u00adte"), ("images/1.png", "b")]
+    odd = table(place / "odd.csv", rows)
+    assert not load(odd, suggested(place, {5: "no\\xadte"})).notes
     notes = load(table(place / "c.csv", [("more.png", "c")]), many, max_skipped=0.5).notes
     assert len(notes) == 10 and notes[8] == "2 more classes are named by added tables alone"
 
