@@ -10,13 +10,16 @@ import numpy as np
 from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics as metrics_
 from ltssl_jax.monitoring import card, pictures
-from ltssl_jax.monitoring.alarms import Alarm, Alarms
+from ltssl_jax.monitoring.alarms import Alarm, Alarms, effective_classes
 from ltssl_jax.monitoring.records import RunDirectory
 from ltssl_jax.monitoring.sinks import Sink
 from ltssl_jax.monitoring.terminal import Terminal
 
 METRIC = "balanced_accuracy"
 DIGITS = 4  # after the point, in lists by class
+LISTED = (
+    1000  # up to so many classes lines of training have lists: 8,000 fill a fifth of a megabyte
+)
 
 
 class Watch:
@@ -109,8 +112,7 @@ class Watch:
         if entry.refreshed:
             record["refresh_seconds"] = entry.refreshed
             record["refresh_share"] = entry.refreshed / (entry.refreshed + entry.seconds)
-        record = {name: _short(value) for name, value in record.items()}
-        self._record(record)
+        self._record(_listed(record))
         self.terminal.log(entry)
         self._alarm(entry.step, self._alarms.heard(record))
 
@@ -195,6 +197,18 @@ class Watch:
 def _short(value: Any) -> Any:
     """Rounds lists, which are long, to what can be seen of them."""
     return [round(item, DIGITS) for item in value] if isinstance(value, list) else value
+
+
+def _listed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Rounds lists by class; of too many classes only the sum and the variety are left."""
+    made = {}
+    for name, value in record.items():
+        if isinstance(value, list) and len(value) > LISTED:
+            variety = effective_classes(np.array(value))
+            made |= {f"{name}_total": sum(value), f"{name}_classes": round(variety, DIGITS)}
+        else:
+            made[name] = _short(value)
+    return made
 
 
 def _over_time(values: list[float]) -> dict[str, float]:

@@ -7,10 +7,12 @@ import pytest
 
 from ltssl_jax.core import InputError, Log
 from ltssl_jax.evaluation import metrics
+from ltssl_jax.monitoring import watch as watch_
 from ltssl_jax.monitoring.alarms import Alarms, Facts
 from ltssl_jax.monitoring.records import RunDirectory
 from ltssl_jax.monitoring.terminal import Terminal
 from ltssl_jax.monitoring.watch import Watch
+from tests import documented
 
 NAMES, COUNTS = ("cat", "dog", "cow"), np.array([30, 10, 3])
 TEST = np.array([[9, 1, 0], [2, 3, 0], [0, 4, 1]])
@@ -156,6 +158,28 @@ def test_lists_are_short_and_no_number_is_null(watch):
     train, evaluation = watch.records.history()
     assert train["pseudo/base/kept"] == [0.3333, 2.0]
     assert evaluation["test/recall_per_class"] == [0.9, None, 0.2]
+
+
+def test_of_thousands_of_classes_a_line_has_no_lists_and_alarms_hear_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch_, "LISTED", 2)
+    watch = made(tmp_path)
+    one_class = {"pseudo/seen": 4.0, "pseudo/base/kept": [3.0, 0.0, 0.0]}
+    for step in range(200, 700, 100):
+        watch.log(Log(step, {"loss": 1.0} | one_class | {"pseudo/true": [2.0, 1.0, 1.0]}, 50, 4.0))
+    lines = [line for line in watch.records.history() if line["kind"] == "train"]
+    found = {name: x for name, x in lines[-1].items() if name.startswith("pseudo/")}
+    variety = round(2**0.5 * 4**0.5, 4)
+    assert found == {
+        "pseudo/seen": 4.0,
+        "pseudo/base/kept_total": 3.0,
+        "pseudo/base/kept_classes": 1.0,
+        "pseudo/true_total": 4.0,
+        "pseudo/true_classes": pytest.approx(variety, abs=1e-4),
+    }
+    assert documented.undocumented(found, "train") == []
+    alarms = [line["name"] for line in watch.records.history() if line["kind"] == "alarm"]
+    assert alarms == ["collapse/base"]
+    made(tmp_path).begin(600, [], {})  # resumes without what is not there
 
 
 # --- alarms and sinks -----------------------------------------------------------------------------
