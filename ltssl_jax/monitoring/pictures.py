@@ -1,5 +1,6 @@
 """Pictures of a run that goes on, for sinks that show any: `[H, W, 3]` uint8."""
 
+import warnings
 from collections.abc import Sequence
 
 import jax
@@ -24,11 +25,14 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     axes.set(xlabel="prediction", ylabel="class")
     if len(matrix) <= WRITTEN:
         places = range(len(matrix))
-        axes.set_xticks(places, class_names, rotation=90, parse_math=False)
-        axes.set_yticks(places, class_names, parse_math=False)
+        names = [name.encode("utf-8", "replace").decode() for name in class_names]
+        axes.set_xticks(places, names, rotation=90, parse_math=False)
+        axes.set_yticks(places, names, parse_math=False)
     figure.colorbar(shown, label="share of the class")
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 

@@ -160,6 +160,12 @@ def test_a_confusion_is_darker_where_more_is():
     assert not np.array_equal(picture, other)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["\u732b", "caf\udce9"])  # no such glyph, no such text
+def test_any_name_of_a_class_can_be_drawn(name):
+    assert pictures.confusion(np.eye(2), ("cat", name)).ndim == 3
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_sheet_has_a_row_for_each_image_and_its_views_in_order(channels):
     columns = np.zeros((2, 3, 64, 64, channels), np.float32)
