@@ -140,7 +140,8 @@ def unrecognized(where: str, confusion: np.ndarray, facts: Facts) -> Iterator[Al
             f"unrecognized/{where}",
             f"{len(missed)} of {len(confusion)} classes are never recognized on {where}:"
             f" {_list(facts, missed)}; they have {facts.labeled_counts[missed].sum()} labeled"
-            " images in all. Label more of them, or choose another method (docs/methods.md)",
+            " images in all. Train longer if the loss was still falling; else label more of them,"
+            " or choose another method (docs/methods.md)",
         )
 
 

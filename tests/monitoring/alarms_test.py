@@ -145,6 +145,7 @@ def test_classes_that_are_never_recognized_are_named():
     (alarm,) = unrecognized("test", confusion, FACTS)
     assert alarm.name == "unrecognized/test"
     assert "1 of 10 classes are never recognized on test: 'c8'; they have 8 labeled" in alarm.text
+    assert "Train longer if the loss was still falling" in alarm.text
     confusion[2:, :] = 1
     np.fill_diagonal(confusion[2:, 2:], 0)
     (alarm,) = unrecognized("test", confusion, FACTS)
