@@ -93,6 +93,8 @@ def parse(
         return values(argv)
     except flags.Error as error:
         sys.exit(f"error: {error}; see python -m {command} --help")
+    except SystemExit as asked:  # absl ends its --help with 1, as if it were a mistake
+        sys.exit(0 if asked.code == 1 else asked.code)
     except (AttributeError, KeyError) as error:
         # ml_collections names an unknown field, and the nearest one if there is any. An error that
         # names no field of the command line is a fault of the configuration file: raise it.

@@ -9,7 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from absl import app, flags
 
+from ltssl_jax import main
 from tests import small
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -150,3 +152,12 @@ def test_ctrl_c_and_the_same_command_again(tmp_path, without_tensorflow):
     assert json.loads((files / "result.json").read_text())["step"] == 40
     typed = json.loads((files / "config.json").read_text())["command"]
     assert typed == " ".join(["python -m ltssl_jax.main", *flags])
+
+
+def test_help_is_no_failure(capsys):
+    values = flags.FlagValues()
+    flags.DEFINE_flag(app.HelpFlag(), values)
+    flags.DEFINE_string("config", None, "Configuration.", flag_values=values)
+    with pytest.raises(SystemExit) as ended:
+        main.parse(["main", "--help"], values=values)
+    assert ended.value.code == 0 and capsys.readouterr().out
