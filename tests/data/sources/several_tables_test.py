@@ -197,11 +197,11 @@ def test_a_class_that_only_an_added_table_names_is_told(place):
     many = suggested(place, {n: f"new {n}" for n in range(10)})
     bare = table(place / "bare.csv", [(f"images/{n}.png", "") for n in range(10)])
     assert not load(bare, many).notes
+    notes = load(table(place / "c.csv", [("more.png", "c")]), many, max_skipped=0.5).notes
+    assert len(notes) == 10 and notes[8] == "2 more classes are named by added tables alone"
     rows = [("images/0.png", "no\u00adte"), ("images/1.png", "b")]
     odd = table(place / "odd.csv", rows)
     assert not load(odd, suggested(place, {5: "no\\xadte"})).notes
-    notes = load(table(place / "c.csv", [("more.png", "c")]), many, max_skipped=0.5).notes
-    assert len(notes) == 10 and notes[8] == "2 more classes are named by added tables alone"
 
 
 def test_paths_begin_beside_each_table_or_at_the_image_root(place):
