@@ -15,6 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ltssl_jax import defaults, experiment, stages
+from ltssl_jax.evaluation import predictions
 from ltssl_jax.monitoring.progress import printer
 from ltssl_jax.monitoring.records import RunDirectory
 from ltssl_jax.report import benefit, runs
@@ -47,7 +48,9 @@ def train(
         console.print("no baseline is trained: the run itself uses no unlabeled image")
         return result
     for name, baseline in configs.items():
-        if not _has_finished(directory := _directory(workdir, name), baseline):
+        directory = _directory(workdir, name)
+        # Without predictions there is nothing to compare: they come after the result, and may fail.
+        if not (_has_finished(directory, baseline) and (directory / predictions.FILE).exists()):
             steps = f"{baseline.train.steps:,} steps"
             console.print(f"baseline {name}: the labeled images alone, {steps}, in {directory}")
             if not experiment.train(baseline, directory, command=command, is_quiet=is_quiet):

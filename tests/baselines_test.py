@@ -3,9 +3,11 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from ltssl_jax import baselines, defaults, experiment
+from ltssl_jax.evaluation import predictions
 from ltssl_jax.report import benefit, runs
 from tests import small
 
@@ -30,6 +32,7 @@ def trained(monkeypatch):
         (workdir / "result.json").write_text(json.dumps(result))
         card = {"identity": {"data": {"class_names": ["a"], "labeled_counts": [1]}}}
         (workdir / "config.json").write_text(json.dumps(card))
+        np.savez(workdir / predictions.FILE)
         return result
 
     train.calls, train.stop_at = calls, 0
@@ -80,6 +83,9 @@ def test_what_is_finished_is_not_trained_again_and_what_is_not_goes_on(trained, 
     assert not baselines.have_finished(config(), tmp_path / "run")
     assert baselines.train(config(), tmp_path / "run", is_quiet=True)["step"] == 12
     assert trained.names()[3:] == ["run", "supervised_la"]
+    (tmp_path / "run/baseline/supervised" / predictions.FILE).unlink()
+    baselines.train(config(), tmp_path / "run", is_quiet=True)
+    assert trained.names()[5:] == ["run", "supervised"]
 
 
 def test_longer_runs_get_longer_baselines(trained, tmp_path):
