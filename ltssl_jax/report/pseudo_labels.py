@@ -9,7 +9,8 @@ from ltssl_jax.evaluation import metrics, priors
 from ltssl_jax.evaluation.predictions import Predictions
 from ltssl_jax.report.runs import Run
 
-_PREFIX, _KEPT = "pseudo/", "/kept"
+_MOST_BY_CHANCE = 0.1  # of divergence: an estimate from fewer images is not shown
+_PREFIX, _KEPT, _TRUE = "pseudo/", "/kept", "pseudo/true"
 
 
 def followed(run: Run, sets: Mapping[str, Predictions]) -> dict[str, Any]:
@@ -19,13 +20,15 @@ def followed(run: Run, sets: Mapping[str, Predictions]) -> dict[str, Any]:
       `kinds`, by name: `steps`, `coverage` (kept share of the unlabeled images that were seen),
       `precision` and `recall` by group of classes (None where truth is unknown), `divergence` of
       the kept classes by what it is measured from, `last`, the same per class at the end; `priors`,
-      class frequencies `[K]` of the pool by where they come from; `notes`.
+      class frequencies `[K]` of the pool by where they come from; `sample`, of the estimated
+      ones (None without): `images`, and `chance`, the divergence that comes of their small number;
+      `notes`.
     """
     lines = [one for one in run.history if any(key.endswith(_KEPT) for key in one)]
     keys = [key for one in lines for key in one if key.endswith(_KEPT)]
     kinds = [key[len(_PREFIX) : -len(_KEPT)] for key in dict.fromkeys(keys)]
     kinds.sort(key=lambda name: name != "base")
-    known, notes = _priors(run, sets)
+    known, sample, notes = _priors(run, sets)
     groups = metrics.class_groups(run.labeled_counts)
     found = {name: _kind(name, lines, known, groups) for name in kinds}
     if not kinds:
@@ -37,7 +40,8 @@ def followed(run: Run, sets: Mapping[str, Predictions]) -> dict[str, Any]:
             "Precision and recall of pseudo-labels need the true classes of the unlabeled images,"
             " which are unknown here."
         )
-    return {"kinds": found, "priors": {k: v.tolist() for k, v in known.items()}, "notes": notes}
+    shares = {name: prior.tolist() for name, prior in known.items()}
+    return {"kinds": found, "priors": shares, "sample": sample, "notes": notes}
 
 
 def divergence(kept: np.ndarray, prior: np.ndarray) -> float | None:
@@ -60,7 +64,7 @@ def _kind(
     lines = [one for one in lines if f"{_PREFIX}{name}{_KEPT}" in one]
     kept = np.array([one[f"{_PREFIX}{name}{_KEPT}"] for one in lines], float)
     correct = _vectors(lines, f"{_PREFIX}{name}/correct", kept.shape)
-    true = _vectors(lines, f"{_PREFIX}true", kept.shape)
+    true = _vectors(lines, _TRUE, kept.shape)
     ids = {"all": np.arange(kept.shape[1]), **groups}
     return {
         "steps": [one["step"] for one in lines],
@@ -109,20 +113,42 @@ def _share(part: float, whole: float | None) -> float | None:
     return float(part / whole) if whole else None
 
 
-def _priors(run: Run, sets: Mapping[str, Predictions]) -> tuple[dict[str, np.ndarray], list[str]]:
+def _priors(
+    run: Run, sets: Mapping[str, Predictions]
+) -> tuple[dict[str, np.ndarray], dict[str, Any] | None, list[str]]:
     """Class frequencies of the pool as far as they are known, and of the labeled images."""
-    found, notes = {}, []
-    pool, num_classes = sets.get("pool"), len(run.class_names)
-    if pool is not None and len(pool) and run.confusion is not None:
-        counts = np.bincount(pool.classes, minlength=num_classes)
-        found["estimated"] = priors.of_pool(counts, run.confusion)
-        if np.all(pool.labels >= 0):
-            true = np.bincount(pool.labels, minlength=num_classes)
-            found["true"] = true / true.sum()
-    else:
-        notes.append(
+    estimated, sample, note = _estimated(run, sets.get("pool"))
+    lines = [one[_TRUE] for one in run.history if one.get(_TRUE) is not None]
+    # Each line is a mean over as many images.
+    counts = {"true": np.sum(lines, axis=0), "labeled": run.labeled_counts}
+    found = {name: of / of.sum() for name, of in counts.items() if of.sum()}
+    if sample is None:
+        return found, None, [note]
+    return {"estimated": estimated} | found, sample, []
+
+
+def _estimated(
+    run: Run, pool: Predictions | None
+) -> tuple[np.ndarray | None, dict[str, Any] | None, str]:
+    """Returns frequencies and what they are from, or why there are none."""
+    if pool is None or not len(pool) or run.confusion is None:
+        return None, None, (
             "The class frequencies of the pool are estimated when the run has finished; until then"
-            " pseudo-labels are compared with the labeled images only."
-        )
-    total = run.labeled_counts.sum()
-    return found | ({"labeled": run.labeled_counts / total} if total else {}), notes
+            " pseudo-labels are not compared with an estimate."
+        )  # fmt: skip
+    counts = np.bincount(pool.classes, minlength=len(run.class_names))
+    estimated = priors.of_pool(counts, run.confusion)
+    chance = _chance(estimated, len(pool))
+    if chance > _MOST_BY_CHANCE:
+        return None, None, (
+            f"The class frequencies of the pool are not estimated: predictions are kept of"
+            f" {len(pool):,} unlabeled images, too few for {len(counts):,} classes; chance alone"
+            f" would look like a divergence of {100 * chance:.0f} %."
+        )  # fmt: skip
+    return estimated, {"images": len(pool), "chance": chance}, ""
+
+
+def _chance(prior: np.ndarray, number: int) -> float:
+    """Returns the mean divergence of as many images, drawn by a prior, from this prior."""
+    deviations = np.sqrt(prior * (1 - prior) / number)
+    return float(np.sqrt(2 / np.pi) * deviations.sum() / 2)  # as if normal

@@ -83,6 +83,33 @@ def test_that_all_are_wrong_or_none_is_kept_is_no_lack_of_truth(tmp_path, emptie
     assert found["pseudo"]["kinds"]["base"]["recall"]["all"] == [0.0] * 4
 
 
+def test_the_truth_of_the_pool_is_that_of_all_images_seen(tmp_path):
+    path = made.write(tmp_path / "run", num_classes=4)
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for place, line in enumerate(one for one in lines if one["kind"] == "train"):
+        line["pseudo/true"] = [70.0, 10.0, 10.0, 10.0] if place else [10.0, 30.0, 30.0, 30.0]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pseudo = collected.of_run(runs.read(path))["pseudo"]
+    np.testing.assert_allclose(pseudo["priors"]["true"], [0.55, 0.15, 0.15, 0.15])
+
+
+def test_of_too_few_unlabeled_images_nothing_is_estimated(tmp_path):
+    path = made.write(tmp_path / "run", num_classes=20)  # of each class 12 in the sample
+    found = collected.of_run(runs.read(path))
+    assert set(found["pseudo"]["priors"]) == {"true", "labeled"}
+    assert any("of 240 unlabeled images, too few for 20 classes" in n for n in found["notes"])
+    (kind,) = found["pseudo"]["kinds"].values()
+    assert set(kind["divergence"]) == {"true", "labeled"}
+
+
+def test_what_is_divergence_by_chance_is_known(tmp_path):
+    sample = collected.of_run(runs.read(made.write(tmp_path, num_classes=4)))["pseudo"]["sample"]
+    assert sample["images"] == 248
+    drawn = np.random.default_rng(0).multinomial(248, [0.25] * 4, 2000)
+    away = [pseudo_labels.divergence(counts, np.full(4, 0.25)) for counts in drawn]
+    assert sample["chance"] == pytest.approx(np.mean(away), rel=0.1)
+
+
 def test_divergence_is_the_share_that_would_have_to_change():
     assert pseudo_labels.divergence(np.array([3.0, 1.0]), np.array([0.5, 0.5])) == 0.25
     assert pseudo_labels.divergence(np.array([2.0, 0.0]), np.array([0.0, 1.0])) == 1
