@@ -92,12 +92,12 @@ def _overlaid(name: str, label: str, found: Found, key: str) -> str:
 
     def draw(axes):
         for place, (title, curves) in enumerate(groups):
-            is_one = len(curves) == 1
-            for curve in curves:
-                how = {} if is_one else dict(linewidth=0.8, alpha=0.55, marker=None)
-                text = short(title, 40) if is_one else None
+            how = {} if len(curves) == 1 else dict(linewidth=0.8, alpha=0.55, marker=None)
+            has_mean = len(curves) > 1 and len({tuple(curve["steps"]) for curve in curves}) == 1
+            for number, curve in enumerate(curves):
+                text = None if has_mean or number else short(title, 40)
                 line(axes, curve["steps"], curve["values"], place, text, **how)
-            if not is_one and len({tuple(curve["steps"]) for curve in curves}) == 1:
+            if has_mean:
                 mean = np.mean([curve["values"] for curve in curves], axis=0)
                 line(axes, curves[0]["steps"], mean, place, f"{short(title, 36)}, mean")
         percents(axes, [v for _, curves in groups for curve in curves for v in curve["values"]])
@@ -150,7 +150,8 @@ def _over_steps(
         for place, (title, curve) in enumerate(curves.items()):
             line(axes, curve["steps"], curve["values"], place, short(title, 24))
         values = [value for curve in curves.values() for value in curve["values"]]
-        percents(axes, values) if is_share else axes.set_ylim(bottom=0)
+        # A term that rewards, such as fairness, is below zero.
+        percents(axes, values) if is_share else axes.set_ylim(bottom=min(0, 1.05 * min(values)))
         _steps(axes, [x for curve in curves.values() for x in curve["steps"]], alarms)
 
     return drawing.svg(name, f"{label} over steps", draw)

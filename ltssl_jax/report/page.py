@@ -17,7 +17,7 @@ METRICS = {
     "few": "few",
     "worst_class_recall": "worst class",
 }
-_SIDE = 96  # pixels that a picture keeps of its height
+_SIDE = 96  # pixels that a picture keeps of its longer side
 
 
 def render(found: Mapping[str, Any], pictures: Mapping[str, Sequence[str]]) -> str:
@@ -53,8 +53,9 @@ def picture(pixels: np.ndarray) -> str:
 
     is_grey = pixels.shape[2] < 3
     image = Image.fromarray(pixels[..., 0] if is_grey else pixels)
-    if image.height > _SIDE:
-        size = max(1, round(image.width * _SIDE / image.height)), _SIDE
+    longer = max(image.size)
+    if longer > _SIDE:
+        size = [max(1, round(side * _SIDE / longer)) for side in image.size]
         image = image.resize(size, Image.Resampling.BOX)
     data = io.BytesIO()
     image.save(data, "PNG", optimize=True)

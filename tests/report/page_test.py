@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ltssl_jax.report import __main__ as command
-from ltssl_jax.report import charts, collected, drawing, page, runs
+from ltssl_jax.report import charts, collected, courses, drawing, page, runs
 from tests.report import made
 
 HOSTILE = "<script>alert('x')</script>\"' onerror=alert(1) {{ 271*271 }} $x^2$ | ünï #2f6fb0"
@@ -177,6 +178,44 @@ def test_several_runs_stand_side_by_side(tmp_path):
     assert html.count("<svg") == 3 and "over 2 seeds" in markdown
 
 
+@pytest.fixture
+def axes(monkeypatch):
+    """The axes of the last figure; nothing is written."""
+    drawn = []
+
+    def draw_only(name, label, draw, **_):
+        drawn.append(Figure().subplots())
+        draw(drawn[-1])
+        return "svg"
+
+    monkeypatch.setattr(drawing, "svg", draw_only)
+    return drawn
+
+
+def test_terms_below_zero_are_seen(axes):
+    terms = {"loss": [2.0, 1.0], "loss/supervised": [2.2, 1.2], "loss/fairness": [-0.2, -0.3]}
+    run = {"curves": {}, "pseudo": {"kinds": {}}}
+    run["curves"] = {k: dict(steps=[1, 2], values=v) for k, v in terms.items()}
+    courses.training(run)
+    assert axes[-1].get_ylim()[0] < -0.3
+    del run["curves"]["loss/fairness"]
+    courses.training(run)
+    assert axes[-1].get_ylim()[0] == 0
+
+
+def test_runs_of_different_lengths_are_named(axes):
+    def run(*steps):
+        return {"curves": {"test/few": {"steps": steps, "values": [0.5] * len(steps)}}}
+
+    groups = [{"name": "uneven", "runs": [0, 1]}, {"name": "even", "runs": [2, 2]}]
+    groups.append({"name": "alone", "runs": [2]})
+    found = {"runs": [run(1, 2), run(1, 2, 3), run(1, 2)], "comparison": {"groups": groups}}
+    for one in found["runs"]:
+        one["classes"] = {"recall": None}
+    courses.comparison(found)
+    assert axes[-1].get_legend_handles_labels()[1] == ["uneven", "even, mean", "alone"]
+
+
 def test_pictures_keep_their_pixels():
     def decoded(pixels):
         data = base64.b64decode(page.picture(pixels).partition(",")[2])
@@ -187,7 +226,8 @@ def test_pictures_keep_their_pixels():
         pixels = rng.integers(0, 256, (8, 6, channels), np.uint8)
         wanted = pixels[..., 0] if channels < 3 else pixels
         np.testing.assert_array_equal(decoded(pixels), wanted)
-    assert decoded(np.zeros((400, 200, 3), np.uint8)).shape == (96, 48, 3)
+    for wide, kept in (((400, 200, 3), (96, 48, 3)), ((64, 1000, 3), (6, 96, 3))):
+        assert decoded(np.zeros(wide, np.uint8)).shape == kept
 
 
 def test_classes_without_test_images_or_labels_are_no_fault(tmp_path):
