@@ -1,7 +1,7 @@
 """Makes a trained network usable elsewhere: `python -m ltssl_jax.export RUN --format stablehlo`.
 
 RUN is the --workdir of a training, finished or not. The exported model takes uint8 images
-[N, H, W, C] of the size of training, any number of them, and returns probabilities and logits
+[N, H, W, C] of the size of training, one or more of them, and returns probabilities and logits
 [N, K]. The normalization is inside, class names and the facts of the run go with it.
 
 stablehlo     a zip file for JAX on processors, GPUs and TPUs
@@ -19,8 +19,8 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
-import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
@@ -77,6 +77,9 @@ def export(
 ) -> pathlib.Path:
     """Writes a trained network in a format of other programs, and checks it.
 
+    The check wants the exact float32 of processors, which the command switches to: from Python on a
+    machine with a GPU or TPU, set `JAX_PLATFORMS=cpu` before anything touches a device.
+
     Args:
       run: the directory of a training.
       format: one of `FORMATS`.
@@ -99,10 +102,11 @@ def export(
     kept, step = runs.read(run), int(network.state.step)
     deployed = deployment.planned(kept, step, prior=prior, calibrate=calibrate)
     console.print("\n".join(deployed.notes))
-    made = function.exported(network, deployed)
+    made = function.exported(network, _public(deployed, kept, prior))
     images = agreement.probes(kept, network.image_shape)
     with _placed(path, module) as partial:
-        module.write(partial, made)
+        with _without_directories():
+            module.write(partial, made)
         largest = agreement.difference(made, module.read_back(partial), images)
     console.print(f"checked: probabilities of {len(images)} images differ by {largest:.1e} at most")
     console.print(f"written to {path} ({_size(path) / 2**20:.2f} MiB)")
@@ -120,31 +124,56 @@ def module_of(format: str) -> ModuleType:
     module = importlib.import_module(f"ltssl_jax.exporting.{format}")
     for package, extra in module.NEEDS.items():
         if importlib.util.find_spec(package) is None:
-            what = f"ltssl_jax[{extra}]" if extra else package
+            what = f'-e ".[{extra}]"' if extra else package
             raise InputError(
                 f"--format {format} needs {package}, which is not installed: "
-                f'pip install "{what}", or choose another format'
+                f"pip install {what}, or choose another format"
             )
     return module
+
+
+def _public(deployed: deployment.Deployment, run: runs.Run, prior: str) -> deployment.Deployment:
+    """Returns the same without where the run and the file of the prior lie: others will read it."""
+    local = {
+        f"({run.path} kept": "(the run kept",
+        f"to the prior {prior}": f"to the prior {pathlib.Path(prior).name}",
+    }
+    notes = deployed.notes
+    for said, told in local.items():
+        notes = tuple(note.replace(said, told) for note in notes)
+    return deployed._replace(notes=notes)
+
+
+@contextlib.contextmanager
+def _without_directories() -> Iterator[None]:
+    """Lets compiled programs name the source files they come from without where those lie here."""
+    name = "jax_hlo_source_file_canonicalization_regex"
+    before = getattr(jax.config, name)
+    jax.config.update(name, r".*[/\\]")
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 @contextlib.contextmanager
 def _placed(path: pathlib.Path, module: ModuleType) -> Iterator[pathlib.Path]:
     """Yields where to write; what is there at the end is moved to its place, unless it failed."""
-    partial = path.with_name(f"{path.name}.partial")
     _check_replaceable(path, module)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        _remove(path)
-        partial.replace(path)
+        # Beside its place, so that it is moved at once; in a directory that nobody else has.
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as scratch:
+            made = pathlib.Path(scratch, "new")
+            yield made
+            if path.is_dir():  # unlike a file, it cannot be replaced
+                path.replace(pathlib.Path(scratch, "old"))
+            made.replace(path)
     except OSError as error:
         raise InputError(
             f"--out {os.fspath(path)!r} cannot be written ({error.strerror or error}); choose"
             " another"
         ) from error
-    finally:
-        _remove(partial)
 
 
 def _check_replaceable(path: pathlib.Path, module: ModuleType) -> None:
@@ -159,13 +188,6 @@ def _check_replaceable(path: pathlib.Path, module: ModuleType) -> None:
             f"--out {os.fspath(path)!r} exists and is no earlier export of this format; remove it,"
             " or choose another"
         )
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        path.unlink()
 
 
 def _size(path: pathlib.Path) -> int:

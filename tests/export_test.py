@@ -6,7 +6,10 @@ import pathlib
 import re
 import shutil
 import sys
+import zipfile
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -61,7 +64,7 @@ def test_what_is_written_is_told_and_says_what_predict_says(run, here, capsys):
     powers = np.exp(logits / temperature)
     probs = safetensors.read_back(path)(images)["probabilities"]
     np.testing.assert_allclose(probs, powers / powers.sum(axis=1, keepdims=True), atol=5e-3)
-    assert temperature > 1.2 and not list(here.rglob("*.partial"))
+    assert temperature > 1.2 and os.listdir("copy/exported") == ["model.safetensors"]
 
 
 def test_probabilities_are_for_the_prior_that_is_given(run, here):
@@ -103,6 +106,63 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run, artifact, here):
     assert pathlib.Path("table.csv").read_text() == "precious"
 
 
+@pytest.mark.parametrize("is_good", [True, False])
+def test_what_lies_beside_it_is_not_touched(is_good, run, here, monkeypatch):
+    pathlib.Path("x.partial").mkdir()
+    for name in ("x.partial/mine", "y.partial"):
+        pathlib.Path(name).write_text("precious")
+    for out in ("x", "y"):
+        if is_good:
+            export.export(run, "safetensors", out, is_quiet=True)
+        else:
+            lie(monkeypatch, lambda images: {"probabilities": np.zeros((len(images), 4))})
+            with pytest.raises(InputError, match="differ by"):
+                export.export(run, "safetensors", out, is_quiet=True)
+    assert set(os.listdir()) == {"x.partial", "y.partial"} | ({"x", "y"} if is_good else set())
+    assert pathlib.Path("x.partial/mine").read_text() == "precious"
+    assert pathlib.Path("y.partial").read_text() == "precious"
+
+
+def test_an_earlier_export_survives_until_another_is_in_its_place(run, artifact, here, monkeypatch):
+    path = pathlib.Path(shutil.copy(artifact, "x"))
+
+    def full(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pathlib.Path, "replace", full)
+    with pytest.raises(InputError, match="cannot be written.*no space left"):
+        export.export(run, "safetensors", path, is_quiet=True)
+    assert path.read_bytes() == artifact.read_bytes() and os.listdir() == ["x"]
+
+
+def test_a_directory_is_replaced_as_a_whole(here):
+    module = SimpleNamespace(facts=lambda path: {"made_by": "ltssl_jax 0"})
+    for name in ("first", "second"):
+        with export._placed(pathlib.Path("x"), module) as scratch:
+            scratch.mkdir()
+            (scratch / name).touch()
+    assert os.listdir() == ["x"] and os.listdir("x") == ["second"]
+
+
+def test_where_things_lie_is_not_in_the_facts(run, here):
+    made.run(here / "secret/unfinished", method="supervised")
+    path = export.export("secret/unfinished", "safetensors", "x", is_quiet=True)
+    (note,) = safetensors.facts(path)["probabilities"]
+    assert note.startswith("probabilities: the network's own (the run kept no predictions")
+    prior = pathlib.Path("secret/p.json")
+    prior.write_text(json.dumps(dict.fromkeys(made.NAMES, 1)))
+    path = export.export(run, "safetensors", "x", prior=str(prior.resolve()), is_quiet=True)
+    assert "adjusted to the prior p.json" in safetensors.facts(path)["probabilities"][0]
+
+
+def test_source_files_are_named_without_their_directories(run, here):
+    path = export.export(run, "stablehlo", "x", is_quiet=True)
+    with zipfile.ZipFile(path) as file:
+        program = file.read("model.stablehlo")
+    assert b"function.py" in program and b"/function.py" not in program
+    assert not jax.config.jax_hlo_source_file_canonicalization_regex
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -110,7 +170,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else(run, artifact, here):
 def test_a_model_that_says_something_else_is_removed(shift, out, run, artifact, here, monkeypatch):
     path, honest = pathlib.Path(shutil.copy(artifact, "x")), safetensors.read_back(artifact)
     lie(monkeypatch, lambda images: {"probabilities": honest(images)["probabilities"] + shift})
-    with pytest.raises(InputError, match="differ by .* so it was removed"):
+    with pytest.raises(InputError, match="differ by .* so it was removed.*JAX_PLATFORMS=cpu"):
         export.export(run, "safetensors", out)
     assert path.read_bytes() == artifact.read_bytes()
     assert {p.name for p in here.rglob("*")} <= {"new", "x"}
@@ -148,10 +208,10 @@ def test_probes_are_what_the_run_has_kept_and_noise_of_all_contrasts(run):
 def test_a_missing_package_is_named_with_the_remedy(run, monkeypatch):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     for format, said in {
-        "onnx": r'needs jax2onnx.*pip install "ltssl_jax\[onnx\]"',
-        "safetensors": r'needs safetensors.*pip install "ltssl_jax\[export\]"',
-        "stablehlo": r'needs flatbuffers.*pip install "ltssl_jax\[export\]"',
-        "savedmodel": 'needs tensorflow.*pip install "tensorflow"',
+        "onnx": r'needs jax2onnx.*pip install -e "\.\[onnx\]"',
+        "safetensors": r'needs safetensors.*pip install -e "\.\[export\]"',
+        "stablehlo": r'needs flatbuffers.*pip install -e "\.\[export\]"',
+        "savedmodel": "needs tensorflow.*pip install tensorflow,",
     }.items():
         with pytest.raises(InputError, match=said):
             export.export(run, format)

@@ -1,4 +1,4 @@
-"""Names the class of images: python from_safetensors.py ARTIFACT IMAGES... (ltssl_jax[export])."""
+"""Names the class of images: python from_safetensors.py ARTIFACT IMAGES... (this library)."""
 
 import sys
 

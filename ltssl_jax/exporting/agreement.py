@@ -59,6 +59,7 @@ def difference(made: Exported, serve: Callable, images: np.ndarray) -> float:
     if not largest <= MOST:
         raise InputError(
             f"the exported model's probabilities differ by {largest:.2g} from the network's, more"
-            f" than the {MOST:g} of rounding, so it was removed; choose another --format"
+            f" than the {MOST:g} of rounding, so it was removed; choose another --format, or from"
+            " Python on a GPU or TPU set JAX_PLATFORMS=cpu"
         )
     return float(largest)

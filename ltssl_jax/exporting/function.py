@@ -41,7 +41,7 @@ class Exported:
         """Returns `probabilities` and the network's `logits`, both `[N, K]` float32; pure.
 
         Args:
-          images: `[N, H, W, C]` uint8; `N` may be symbolic.
+          images: `[N, H, W, C]` uint8, one or more; `N` may be symbolic.
         """
         logits, _ = self.network.outputs(self.network.weights, images)
         scores = logits / np.float32(temperature_of(self.deployed)) + self.shift[None, :]
@@ -71,7 +71,10 @@ def exported(network: Trained, deployed: Deployment) -> Exported:
     as that, and what they give is what training has rounded.
     """
     body = network.model.backbone.clone(dtype=jnp.float32)
-    network = dataclasses.replace(network, model=network.model.clone(backbone=body))
+    config = network.config.copy_and_resolve_references()
+    config.model.dtype = "float32"
+    model = network.model.clone(backbone=body)
+    network = dataclasses.replace(network, config=config, model=model)
     return Exported(network, deployed, facts_of(network, deployed))
 
 

@@ -1,8 +1,8 @@
 """safetensors: the weights alone, under their paths in Flax, for who builds the network anew.
 
 Of the checkpoint there are the moving averages, `params.*` and `batch_stats.*`. The metadata hold
-four JSON texts: `facts`, `config` (of the run, without its data), `data` (counts) and `shift` (see
-`Exported`). `read_back` builds the network from them with this library.
+four JSON texts: `facts`, `config` (of the run, what a network is built from), `data` (counts) and
+`shift` (see `Exported`). `read_back` builds the network from them with this library.
 """
 
 import dataclasses
@@ -24,6 +24,12 @@ from ltssl_jax.exporting.function import Exported
 ENDING = ".safetensors"
 NEEDS = {"safetensors": "export"}
 _TEXTS = ("facts", "config", "data", "shift")
+# What `trained.untrained` reads; the rest is about the run's machine and where its images lay.
+_FIELDS = {
+    "data": ("image_size", "resize"),
+    "parallel": ("per_device_statistics",),
+}
+_BLOCKS = ("seed", "augment", "model", "method", "optim", "train")
 
 
 def write(path: str | os.PathLike, exported: Exported) -> None:
@@ -31,8 +37,10 @@ def write(path: str | os.PathLike, exported: Exported) -> None:
     from safetensors.numpy import save
 
     network = exported.network
-    config = network.config.to_dict()
-    config["data"] = {name: config["data"][name] for name in ("image_size", "resize")}
+    whole = network.config.to_dict()
+    config = {name: whole[name] for name in _BLOCKS}
+    for block, fields in _FIELDS.items():
+        config[block] = {name: whole[block][name] for name in fields}
     data = {
         "class_names": network.class_names,
         "image_shape": network.image_shape,
@@ -59,7 +67,6 @@ def read_back(path: str | os.PathLike) -> Callable[[np.ndarray], dict[str, np.nd
     """Returns the network, built by this library: images `[N, H, W, C]` uint8 to named outputs."""
     tensors, texts = _read(path)
     about, config, data, shift = (json.loads(texts[name]) for name in _TEXTS)
-    config["model"]["dtype"] = "float32"
     network = trained.untrained(ConfigDict(written.with_tuples(config)), data)
     state = network.state.replace(step=np.int32(data["step"]), ema=Ema(**tensors))
     network = dataclasses.replace(network, state=state)

@@ -1,4 +1,4 @@
-"""Every format gives back the function that was written, for any number of images, and facts."""
+"""Every format gives back the function that was written, for one image or several, and facts."""
 
 import json
 
@@ -84,6 +84,8 @@ def test_other_types_are_computed_in_float32(module, tmp_path):
     exact = made.network().logits(images)
     np.testing.assert_allclose(logits, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
     assert np.abs(rounded.logits(images) - exact).max() > 1e-3 * np.abs(exact).max()
+    assert module.facts(tmp_path / "x")["model"]["dtype"] == "float32"
+    assert rounded.config.model.dtype == "bfloat16"
 
 
 def test_stablehlo_is_for_all_accelerators(exports, tmp_path):
@@ -98,6 +100,17 @@ def test_stablehlo_is_for_all_accelerators(exports, tmp_path):
     (images,) = model.in_avals
     assert images.dtype == np.uint8 and images.shape[1:] == (8, 8, 1)
     assert not isinstance(images.shape[0], int)
+
+
+def test_safetensors_tell_nothing_of_the_machine(tmp_path):
+    network = made.network()
+    network.config.parallel.coordinator = "host:1234"
+    network.config.monitoring.wandb = "project"
+    network.config.data.source.root = "/home/me"
+    safetensors.write(tmp_path / "x", function.exported(network, made.AS_IT_IS))
+    written = (tmp_path / "x").read_bytes()
+    assert b"conv0" in written
+    assert not any(word in written for word in (b"host:1234", b"project", b"/home/me"))
 
 
 def test_safetensors_hold_the_averages_under_their_paths(exports, tmp_path):
