@@ -167,11 +167,11 @@ def _conclude(stated: Mapping[str, Any], files: RunDirectory, console: Console) 
     if not finished:
         console.print("no run has finished: there is nothing to compare")
         return
-    found = collected.collect(finished)
+    found = collected.collect(finished, axes=stated["axes"])
     files.write_json(record.FILE, {**stated, "comparison": found["comparison"]})
     text = markdown.render(found)
     (files.path / "sweep.md").write_text(text, encoding="utf-8", errors="backslashreplace")
-    for part in _said(found["comparison"] or {"groups": [], "differences": [], "benefits": []}):
+    for part in _said(found["comparison"]) if found["comparison"] else ():
         console.print(part)
     console.print(
         f"written to {files.path / 'sweep.md'} and {record.FILE}; curves and more:"
@@ -180,19 +180,18 @@ def _conclude(stated: Mapping[str, Any], files: RunDirectory, console: Console) 
 
 
 def _said(comparison: Mapping[str, Any]) -> Iterator[Table | str]:
-    """Yields means over seeds, and differences from the first point of the grid."""
+    """Yields means over seeds, differences from the first point of the grid, and doubts."""
     from ltssl_jax.report import page
 
-    if comparison["groups"]:
-        title = "test set, percent: mean ± standard deviation over n seeds"
-        table = Table(title=title, title_justify="left")
-        table.add_column(no_wrap=True)
-        for name in ("n", *COLUMNS.values()):
-            table.add_column(name, justify="right")
-        for one in comparison["groups"]:
-            numbers = [one["numbers"][key] for key in COLUMNS]
-            table.add_row(one["name"], str(numbers[0]["n"]), *map(_spread, numbers))
-        yield table
+    title = "test set, percent: mean ± standard deviation over n seeds"
+    table = Table(title=title, title_justify="left")
+    table.add_column(no_wrap=True)
+    for name in ("n", *COLUMNS.values()):
+        table.add_column(name, justify="right")
+    for one in comparison["groups"]:
+        numbers = [one["numbers"][key] for key in COLUMNS]
+        table.add_row(one["name"], str(numbers[0]["n"]), *map(_spread, numbers))
+    yield table
     for one in comparison["differences"]:
         ends = f"95 % interval {page.points(one['low'])} to {page.points(one['high'])}"
         yield f"{one['ours']} against {one['theirs']}, {page.METRICS[one['metric']]}: " + (
@@ -201,6 +200,7 @@ def _said(comparison: Mapping[str, Any]) -> Iterator[Table | str]:
         )
     for one in comparison["benefits"]:
         yield f"{one['group']}: {one['sentence']}"
+    yield from comparison["warnings"]
 
 
 def _spread(number: Mapping[str, Any]) -> str:

@@ -38,7 +38,9 @@ def trained(monkeypatch):
         made.write(
             workdir, seed=config.seed, skill=SKILL[threshold], step=steps, method={
                 "name": "tras", "threshold": threshold
-            }, train={"steps": steps},
+            }, train={"steps": steps}, parallel={"mode": config.parallel.mode},
+            data={"split": {"seed": config.data.split.seed}},
+            fingerprint=f"{config.data.split.seed % 5}",
         )  # fmt: skip
         if config.baseline:
             for name in baselines.OBJECTIVES:
@@ -146,6 +148,23 @@ def test_benefits_stand_beside_their_point(trained, tmp_path, capsys):
     assert len(said) == 2 * len(baselines.OBJECTIVES)
     assert said[0].startswith("threshold=0.9: The unlabeled images helped: balanced")
     assert all("over 2 seeds" in line for line in said)
+
+
+def test_what_makes_no_other_configuration_may_be_an_axis(trained, tmp_path, capsys):
+    for root, axis in [("modes", "parallel.mode=pmap,jit"), ("splits", "data.split.seed=3,4")]:
+        run(tmp_path / root, f"--config.{axis}")
+        rows = re.findall(r"^│ ([\w.=]+) +│ (\d) │", capsys.readouterr().out, re.M)
+        field, _, values = axis.partition("=")
+        assert rows == [(f"{field}={value}", "2") for value in values.split(",")]
+
+
+def test_doubts_about_the_comparison_are_said(trained, tmp_path, capsys):
+    doubt = "tras has several runs of one seed"
+    run(tmp_path)
+    assert doubt not in capsys.readouterr().out
+    (tmp_path / "1/config.json").write_text((tmp_path / "0/config.json").read_text())
+    run(tmp_path)
+    assert doubt in capsys.readouterr().out
 
 
 def test_a_single_run_needs_no_comparison(trained, tmp_path, capsys):

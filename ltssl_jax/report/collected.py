@@ -20,15 +20,18 @@ _POINTS = 400  # of a curve; more cannot be seen
 _CONFUSIONS = 15  # in the table of the most frequent ones
 
 
-def collect(runs: Sequence[Run], reasons: Sequence[str] = ()) -> dict[str, Any]:
+def collect(
+    runs: Sequence[Run], reasons: Sequence[str] = (), axes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns what a report on these runs says: `runs`, and `comparison` of several (else None).
 
     Args:
       runs: at least one; those after the first configuration are compared with it.
       reasons: why others that are beside them could not be read.
+      axes: fields that tell configurations apart in any case, see `compared.compare`.
     """
     found = [of_run(run) for run in runs]
-    comparison = compared.compare(runs, found) if len(runs) > 1 else None
+    comparison = compared.compare(runs, found, axes) if len(runs) > 1 else None
     said = comparison["warnings"] if comparison else found[0]["notes"]
     said += [f"Left out: {reason}." for reason in reasons]
     return {"runs": found, "comparison": comparison}

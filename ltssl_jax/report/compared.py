@@ -17,30 +17,33 @@ from ltssl_jax.report.runs import Run
 # (statistics of the drawn images), and what changes no number.
 _SAME = (
     "command", "identity", "commit", "continued", "seed", "data.split.seed", "augment.mean",
-    "augment.std", "baseline", "monitoring", "train.log_every", "train.checkpoint_every",
-    "train.eval_batch_size", "parallel.mode", "parallel.num_devices", "parallel.steps_at_once",
-    "parallel.stack_views", "parallel.coordinator", "parallel.num_processes",
-    "parallel.process_id",
+    "augment.std", "baseline", "monitoring.tensorboard", "monitoring.wandb", "train.log_every",
+    "train.checkpoint_every", "train.eval_batch_size", "parallel.mode", "parallel.num_devices",
+    "parallel.steps_at_once", "parallel.stack_views", "parallel.coordinator",
+    "parallel.num_processes", "parallel.process_id",
 )  # fmt: skip
 _NAMED_FIRST = ("method.name", "method.base.name")
 
 
-def compare(runs: Sequence[Run], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def compare(
+    runs: Sequence[Run], found: Sequence[Mapping[str, Any]], axes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Compares runs.
 
     Args:
       runs: in the order of the report; the first group is what the others are compared with.
       found: `collected.of_run` of each.
+      axes: fields that tell configurations apart in any case: those that a sweep is over.
 
     Returns:
       `groups`, each with `name`, `runs` (positions), `seeds` and `numbers`; `differences`;
       `benefits`; `warnings`.
     """
-    members = grouped([described(run) for run in runs])
+    members = grouped([described(run) for run in runs], axes)
     groups = [_group(name, ids, runs, found) for name, ids in members.items()]
     return {
         "groups": groups,
-        "differences": _differences(groups, runs, found),
+        "differences": _differences(groups, runs, found, axes),
         "benefits": [
             plain(one) | {"group": group["name"]}
             for group in groups
@@ -64,14 +67,14 @@ def described(run: Run) -> Mapping[str, Any]:
     return run.config | {"method": method} | stages
 
 
-def grouped(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Groups configurations that differ in nothing but seeds.
+def grouped(configs: Sequence[Mapping[str, Any]], axes: Sequence[str] = ()) -> dict[str, list[int]]:
+    """Groups configurations that differ in nothing but seeds, and in none of the axes.
 
     Returns:
       Positions by the name of a group, made of as few of the differing fields as tell all groups
       apart; in order of first appearance.
     """
-    flat = [_flat(config) for config in configs]
+    flat = [_flat(config, axes) for config in configs]
     keys = [tuple(sorted(fields.items())) for fields in flat]
     distinct = list(dict.fromkeys(keys))
     names = dict(zip(distinct, _names([dict(key) for key in distinct]), strict=True))
@@ -93,13 +96,14 @@ def _benefits(seeds: Sequence[Run]) -> list[Any]:
         return []  # the reports of single runs say why
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(config: Mapping[str, Any], axes: Sequence[str] = (), prefix: str = "") -> dict[str, str]:
     found = {}
     for name, value in config.items():
         path = prefix + name
-        if path in _SAME:
+        if path in _SAME and path not in axes:
             continue
-        found |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: str(value)}
+        is_block = isinstance(value, Mapping)
+        found |= _flat(value, axes, f"{path}.") if is_block else {path: str(value)}
     return found
 
 
@@ -160,7 +164,10 @@ def _mean(values: Sequence[float | None]) -> dict[str, Any]:
 
 
 def _differences(
-    groups: Sequence[Mapping[str, Any]], runs: Sequence[Run], found: Sequence[Mapping[str, Any]]
+    groups: Sequence[Mapping[str, Any]],
+    runs: Sequence[Run],
+    found: Sequence[Mapping[str, Any]],
+    axes: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Compares each group with the first one."""
     first, *others = groups
@@ -171,7 +178,7 @@ def _differences(
                 continue  # fewer than three classes have no groups
             names = {"ours": group["name"], "theirs": first["name"], "metric": metric}
             try:
-                interval = _difference(metric, group["runs"], first["runs"], runs, found)
+                interval = _difference(metric, group["runs"], first["runs"], runs, found, axes)
                 made.append(names | _numbers(interval) | {"reason": ""})
             except InputError as error:
                 nothing = dict(value=None, low=None, high=None, num=0, over="")
@@ -185,8 +192,9 @@ def _difference(
     theirs: Sequence[int],
     runs: Sequence[Run],
     found: Sequence[Mapping[str, Any]],
+    axes: Sequence[str],
 ) -> Interval:
-    by_seed = [_by_seeds(ids, runs) for ids in (ours, theirs)]
+    by_seed = [_by_seeds(ids, runs, axes) for ids in (ours, theirs)]
     if not all(by_seed):
         raise InputError("no run of both has finished; finish one of each")
     seeds = [seed for seed in by_seed[0] if seed in by_seed[1]]
@@ -203,19 +211,20 @@ def _difference(
     return comparison.over_images(*predicted, _scorer(metric, pair[0].labeled_counts))
 
 
-def _by_seeds(ids: Sequence[int], runs: Sequence[Run]) -> dict[tuple[Any, Any], int]:
-    """Returns the finished runs by their seeds."""
-    found: dict[tuple[Any, Any], int] = {}
+def _by_seeds(
+    ids: Sequence[int], runs: Sequence[Run], axes: Sequence[str]
+) -> dict[tuple[Any, ...], int]:
+    """Returns the finished runs by their seeds, without that of the split where it is an axis."""
+    found: dict[tuple[Any, ...], int] = {}
     for i in (i for i in ids if runs[i].result.get("test")):
-        if runs[i].seeds in found:
-            raise InputError(
-                f"there are several runs of {_seeds(*runs[i].seeds)}; give one of each seed"
-            )
-        found[runs[i].seeds] = i
+        seeds = runs[i].seeds[: 1 if "data.split.seed" in axes else 2]
+        if seeds in found:
+            raise InputError(f"there are several runs of {_seeds(*seeds)}; give one of each seed")
+        found[seeds] = i
     return found
 
 
-def _seeds(seed: Any, of_split: Any) -> str:
+def _seeds(seed: Any, of_split: Any = None) -> str:
     return f"seed {seed}" + (f", split seed {of_split}" if of_split not in (None, seed) else "")
 
 

@@ -36,6 +36,22 @@ def test_what_follows_from_the_seed_makes_no_other_configuration():
     assert len(compared.grouped([first, second])) == 2
 
 
+@pytest.mark.parametrize(
+    "field", ["parallel.mode", "augment.mean", "baseline", "monitoring.wandb", "data.split.seed"]
+)
+def test_what_a_sweep_is_over_tells_configurations_apart(field):
+    name = field.rpartition(".")[2]
+    configs = []
+    for seed, value in [(0, "a"), (1, "a"), (0, "b")]:
+        of_field = {name: value}
+        for block in reversed(field.split(".")[:-1]):
+            of_field = {block: of_field}
+        configs.append(config(seed) | of_field)
+    assert len(compared.grouped(configs)) == 1
+    found = compared.grouped(configs, ["train.steps", field])
+    assert found == {f"{field}=a": [0, 1], f"{field}=b": [2]}
+
+
 @pytest.fixture(scope="module")
 def six(tmp_path_factory):
     top = tmp_path_factory.mktemp("six")
@@ -177,6 +193,17 @@ def test_runs_are_paired_by_both_seeds_and_never_by_chance(tmp_path):
     assert "several runs of seed 0, split seed 1" in again["differences"][0]["reason"]
     one = collect([chosen[1], chosen[2]])["differences"][0]
     assert one["over"] == "test images" and one["reason"] == ""
+
+
+def test_a_sweep_over_splits_is_paired_by_the_other_seed(tmp_path):
+    chosen = []
+    for split, seed in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        data = {"split": {"seed": split}}
+        path = made.write(tmp_path / f"{split}{seed}", num_classes=4, seed=seed, data=data)
+        chosen.append(runs.read(path))
+    found = collected.collect(chosen, axes=["data.split.seed"])["comparison"]
+    assert [group["runs"] for group in found["groups"]] == [[0, 1], [2, 3]]
+    assert found["differences"][0]["num"] == 2 and not found["differences"][0]["reason"]
 
 
 def test_a_run_that_is_trained_further_says_so(tmp_path):
