@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class LongTailedSSLClassifier(ClassifierMixin, BaseEstimator):
 
     Images are `[N, H, W, C]`, `[N, H, W]` or flat, `[N, H * W]`, with 1, 3 or 4 channels last. They
     are uint8; anything else is brought to 0 ... 255 by the least and the greatest value of `fit`,
-    and clipped there by `predict`.
+    and clipped there by `predict`, which warns of values on another scale.
 
     In `y`, -1 marks an image without label; with labels that are strings, it may be the number in
     an array of objects, or "-1". So no class can be called -1. Where every image has a label, the
@@ -68,14 +69,15 @@ class LongTailedSSLClassifier(ClassifierMixin, BaseEstimator):
       random_state: number, generator or None, as everywhere in scikit-learn.
       verbose: say what the command says.
       workdir: directory in which each fit keeps its run, under a name that its images, labels and
-        settings determine. The same fit continues there, or is done at once; reports can read it,
-        but what they call test are training images. None keeps nothing.
+        settings determine. The same fit, with a number as `random_state`, continues there, or is
+        done at once; reports can read it, but what they call test are training images. None keeps
+        nothing.
 
     Attributes:
       classes_: `[K]` labels, sorted.
       n_features_in_: numbers per image.
       image_shape_: `(H, W, C)`.
-      range_: what became 0 and 255.
+      range_: what became 0 and 255; spread_: the greatest value of `fit` minus the least.
       network_: the `ltssl_jax.trained.Trained` network.
 
     >>> from sklearn.datasets import load_digits
@@ -125,20 +127,22 @@ class LongTailedSSLClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
           ValueError: something given cannot work; of ours it is an `InputError`.
-          KeyboardInterrupt: the training was interrupted, and can be continued in its `workdir`.
+          KeyboardInterrupt: the training was interrupted; if it has a `workdir` and a number as
+            `random_state`, the same fit continues there.
         """
         rows, shape = matrices.flat(X)
         rows, y = validate_data(self, rows, y)
         self.image_shape_ = matrices.image_shape(shape, self.image_shape)
-        self.range_ = matrices.range_of(rows)
+        self.range_, self.spread_ = matrices.range_of(rows), matrices.spread_of(rows)
         self.classes_, numbers = matrices.numbered(y)
         check_classification_targets(self.classes_[numbers[numbers >= 0]])
         images = matrices.to_bytes(rows, *self.range_).reshape(-1, *self.image_shape_)
         config = self._config(images, numbers)
         parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
         parallel.keep_compilations()
-        with _directory(self.workdir, config, images, numbers) as path:
-            _write(path, images, numbers, self.classes_)
+        names = [str(c) for c in self.classes_.tolist()]
+        with _directory(self.workdir, config, images, numbers, names) as path:
+            _write(path, images, numbers, names)
             config.data.source.root = os.path.join(path, "images.npz")
             is_finished = os.path.exists(os.path.join(path, "result.json"))
             if not is_finished and not stages.train(config, path, is_quiet=not self.verbose):
@@ -178,42 +182,44 @@ class LongTailedSSLClassifier(ClassifierMixin, BaseEstimator):
                 f"images are {shape}; the network was trained on {self.image_shape_} (height,"
                 " width, channels): make them that"
             )
+        matrices.warn_of_scale(rows, *self.range_, self.spread_)
         images = matrices.to_bytes(rows, *self.range_)
         return self.network_.logits(images.reshape(-1, *self.image_shape_))
 
     def _config(self, images: np.ndarray, numbers: np.ndarray) -> ConfigDict:
         """Returns the configuration; where its images lie is left open."""
+        told = SimpleNamespace(**_plain(self.get_params(deep=False)))
         config, is_small = defaults.base(), min(images.shape[1:3]) < _SMALL
-        config.seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        config.seed = int(check_random_state(told.random_state).randint(2**31 - 1))
         config.data.source = defaults.source("arrays", name="arrays (tested on training images)")
         config.data.channels = images.shape[3]
         config.data.split.update(protocol="given", overlap=bool(numbers.min() >= 0))
-        config.augment.recipe = self.augment
-        if self.augment == "auto":
+        config.augment.recipe = told.augment
+        if told.augment == "auto":
             config.augment.recipe = "digits" if is_small else "tras"
         # Measured here: what is measured on files is kept on disk for each of them.
         records = base.in_memory(images, numbers)
         mean, std = statistics.of_channels(records, np.arange(len(images)))
         config.augment.update(mean=mean, std=std)
-        config.model = _network(self.network, is_small)
-        config.method = _method(self.method)
+        config.model = _network(told.network, is_small)
+        config.method = _method(told.method)
         config.optim = defaults.optim(
-            "O1", learning_rate=self.learning_rate, shrink=0.0, shrink_statistics=False
+            "O1", learning_rate=told.learning_rate, shrink=0.0, shrink_statistics=False
         )
         # As in long trainings, the average reaches over a small share of the steps.
-        config.ema.decay = min(max(0.0, 1 - 10 / max(self.steps, 1)), 0.999)
+        config.ema.decay = min(max(0.0, 1 - 10 / max(told.steps, 1)), 0.999)
         config.train.update(
-            batch_size=self.batch_size,
-            mu=self.mu,
-            steps=self.steps,
-            steps_per_epoch=max(self.steps // 50, 1),
-            log_every=max(self.steps // 10, 1),
-            evaluate_every=max(self.steps, 1),
-            checkpoint_every=max(self.steps // 4, 1),
+            batch_size=told.batch_size,
+            mu=told.mu,
+            steps=told.steps,
+            steps_per_epoch=max(told.steps // 50, 1),
+            log_every=max(told.steps // 10, 1),
+            evaluate_every=max(told.steps, 1),
+            checkpoint_every=max(told.steps // 4, 1),
             eval_batch_size=256,
         )
         config.parallel.num_devices = 1
-        return _with_settings(config, self.settings or {})
+        return _with_settings(config, told.settings or {})
 
 
 # --- what the run is told -------------------------------------------------------------------------
@@ -248,30 +254,43 @@ def _with_settings(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDic
     return config
 
 
+def _plain(value: Any) -> Any:
+    """Returns NumPy's numbers, as grids of a search hold them, as numbers of Python."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
 @contextlib.contextmanager
 def _directory(
-    workdir: str | os.PathLike | None, config: ConfigDict, images: np.ndarray, numbers: np.ndarray
+    workdir: str | os.PathLike | None,
+    config: ConfigDict,
+    images: np.ndarray,
+    numbers: np.ndarray,
+    names: list[str],
 ) -> Iterator[str]:
     """Opens the directory of one fit, and removes it afterwards if nobody wants it."""
     if workdir is None:
         with tempfile.TemporaryDirectory(prefix="ltssl_jax_") as path:
             yield path
         return
-    said = json.dumps(config.to_dict(), sort_keys=True)
+    said = json.dumps([config.to_dict(), images.shape, names], sort_keys=True)
     name = base.hash_of(said.encode(), images.tobytes(), numbers.tobytes())[:12]
     path = os.path.join(workdir, name)
     os.makedirs(path, exist_ok=True)
     yield path
 
 
-def _write(path: str, images: np.ndarray, numbers: np.ndarray, classes: np.ndarray) -> None:
+def _write(path: str, images: np.ndarray, numbers: np.ndarray, names: list[str]) -> None:
     """Writes the source `arrays`; what a run is tested on is one labeled image of each class."""
-    tested = [int(np.argmax(numbers == k)) for k in range(len(classes))]
+    tested = [int(np.argmax(numbers == k)) for k in range(len(names))]
     np.savez(
         os.path.join(path, "images.npz"),
         train_images=images,
         train_labels=numbers,
         test_images=images[tested],
         test_labels=numbers[tested],
-        class_names=np.array([str(c) for c in classes.tolist()]),
+        class_names=np.array(names),
     )

@@ -9,6 +9,7 @@ import pickle
 import re
 import subprocess
 import sys
+import warnings
 
 import joblib
 import numpy as np
@@ -153,15 +154,16 @@ def test_another_fit_has_another_directory(data):
     images, labels, truth = data
     images = np.rint(images * 15).astype(np.uint8)[..., None]
 
-    def name(images=images, labels=labels, **changes):
+    def name(images=images, labels=labels, classes="abc", **changes):
         config = clone(TINY).set_params(**changes)._config(images, labels)
-        with estimator._directory("runs", config, images, labels) as path:
+        with estimator._directory("runs", config, images, labels, list(classes)) as path:
             return path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "makedirs", lambda path, exist_ok: None)
         names = [name(), name(images=255 - images), name(labels=truth), name(steps=3)]
-        names += [name(random_state=1), name(method="fixmatch")]
+        names += [name(random_state=1), name(method="fixmatch"), name(classes="xyz")]
+        names += [name(images=images.reshape(-1, 4, 16, 1))]
         assert len(set(names)) == len(names) and name(verbose=True) == names[0]
 
 
@@ -201,6 +203,26 @@ def test_settings_come_last_and_are_checked():
     for settings in ({"train.stepz": 60}, {"train.steps": "many"}, {"trains.steps": 1}):
         with pytest.raises(InputError, match=f"settings: '{next(iter(settings))}' cannot be"):
             model.set_params(settings=settings)._config(images, labels)
+
+
+def test_numbers_of_numpy_are_numbers():
+    labels, images = np.array([0, 1, -1]), np.zeros((3, 8, 8, 1), np.uint8)
+    two, half = np.int64(2), np.float32(0.5)
+    model = LongTailedSSLClassifier(
+        dict(name="tras", threshold=half, warmup_epochs=two),
+        steps=np.int64(6),
+        batch_size=np.int32(8),
+        mu=two,
+        learning_rate=half,
+        augment=np.str_("none"),
+        network=dict(name="small_cnn", width=two),
+        settings={"train.log_every": two, "augment.mean": (half,), "optim.weight_decay": half},
+    )
+    config = model._config(images, labels)
+    assert json.loads(json.dumps(config.to_dict()))["method"]["threshold"] == 0.5
+    assert (config.train.steps, config.train.mu, config.train.log_every) == (6, 2, 2)
+    assert (config.optim.learning_rate, config.augment.mean, config.model.width) == (0.5, (0.5,), 2)
+    assert model.steps is model.get_params()["steps"] and type(model.steps) is np.int64
 
 
 @pytest.mark.parametrize(
@@ -251,6 +273,34 @@ def test_bytes_stay_and_other_numbers_are_spread():
     assert matrices.to_bytes(rows, 0, 14).tolist() == [[0, 128, 255]]
     with np.errstate(all="raise"):
         assert matrices.to_bytes(np.full((1, 2), 3.0), 3, 3).tolist() == [[0, 0]]
+
+
+def test_images_on_another_scale_are_noticed():
+    images = np.array([[0.0, 7, 250], [3, 3, 90]])
+
+    def warned(rows, low=0.0, high=255.0, spread=250.0):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            matrices.warn_of_scale(np.asarray(rows), low, high, spread)
+        return [str(one.message) for one in caught]
+
+    (said,) = warned(images / 250)
+    assert "X are from 0 to 1," in said and "from 0 to 255" in said and "scale X" in said
+    assert warned(images.astype(np.uint8), high=1.0, spread=1.0)  # the other way round
+    for fine in (images, images.astype(np.uint8), images[1:] / 9, np.full((2, 3), 1.0)):
+        assert not warned(fine)
+    assert not warned(images > 5, spread=1.0)  # masks, in the training as well
+    assert warned(images > 5)
+    assert not warned(images, low=3.0, high=3.0, spread=0.0)
+
+
+def test_who_predicts_on_another_scale_is_warned(fitted, data):
+    with pytest.warns(UserWarning, match="the values of X are from 0 to 0.16") as caught:
+        fitted.predict(data[0] / 100)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted.predict(data[0])
 
 
 # --- whole ----------------------------------------------------------------------------------------

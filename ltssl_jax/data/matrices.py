@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,30 @@ def _unflattened(size: int, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
 def range_of(rows: np.ndarray) -> tuple[float, float]:
     """Returns which numbers become 0 and 255: of uint8 these, else the least and the greatest."""
     return (0.0, 255.0) if rows.dtype == np.uint8 else (float(rows.min()), float(rows.max()))
+
+
+def spread_of(rows: np.ndarray) -> float:
+    """Returns the difference of the greatest and the least number."""
+    return float(rows.max()) - float(rows.min())
+
+
+def warn_of_scale(rows: np.ndarray, low: float, high: float, trained_spread: float) -> None:
+    """Warns if images are on another scale than those of the training: they would all look alike.
+
+    Args:
+      rows: `[N, D]` numbers to predict.
+      low, high: see `range_of`.
+      trained_spread: of the images of the training, see `spread_of`.
+    """
+    spread, width = spread_of(rows), high - low
+    is_far_less = 0 < spread <= width / 100 < trained_spread  # images of one colour are just that
+    if is_far_less or spread >= 100 * width > 0:
+        warnings.warn(
+            f"the values of X are from {float(rows.min()):g} to {float(rows.max()):g}, but those of fit"
+            f" counted from {low:g} to {high:g}: to the network these images look alike; scale X as"
+            " those were",
+            stacklevel=4,  # who calls `predict`
+        )
 
 
 def to_bytes(rows: np.ndarray, low: float, high: float) -> np.ndarray:
