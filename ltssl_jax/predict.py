@@ -121,7 +121,7 @@ def predict(
     network = trained.load(run, which, batch_size=batch_size)
     console.print(f"network: {network.scored_by}, EMA weights, {network.chosen}")
     deployed = deployment.planned(
-        runs.read(run),
+        deployment.at_stage(runs.read(run), network.directory),
         int(network.state.step),
         prior=prior,
         calibrate=calibrate,

@@ -42,6 +42,7 @@ class Trained:
       chosen: which checkpoint this is, and why, for people.
       runner: the devices that predict; those of the run do not matter.
       batch_size: images that all devices together predict at once.
+      directory: of the run, or of the stage, that it was read from; None if from nowhere.
     """
 
     config: ConfigDict
@@ -55,6 +56,7 @@ class Trained:
     chosen: str
     runner: Runner
     batch_size: int
+    directory: pathlib.Path | None = None
 
     def __reduce__(self):
         # Compiled programs and devices stay here; so does what only training needs.
@@ -162,7 +164,8 @@ def load(
     config, identity = written.identified(path)
     network = untrained(config, identity["data"], batch_size=batch_size, num_devices=num_devices)
     state, why = written.restored(path, identity, which, network.state)
-    return replace(network, state=state, chosen=f"step {int(state.step)}, {why}")
+    chosen = f"step {int(state.step)}, {why}"
+    return replace(network, state=state, chosen=chosen, directory=path)
 
 
 def untrained(

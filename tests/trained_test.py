@@ -148,6 +148,7 @@ def test_the_facts_of_the_run_come_back(run):
     assert network.problem[1:4] == plan.problem[1:4]
     assert network.views == plan.views
     assert network.config.to_dict() == plan.config.to_dict()
+    assert network.directory == run
 
 
 def test_every_method_is_restored_without_being_initialized():

@@ -5,7 +5,9 @@ and of the best checkpoint; any other one may be surer or less sure, and is cali
 the end only if somebody asks for it.
 """
 
+import pathlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +51,18 @@ class Deployment(NamedTuple):
         if self.threshold is None:
             return [None] * len(confidence)
         return (confidence < self.threshold).tolist()
+
+
+def at_stage(run: Run, directory: pathlib.Path) -> Run:
+    """Returns the run as it was in the stage that a network is of (`Trained.directory`).
+
+    That need not be the last: one that has begun and saved nothing yet has records, but no network.
+    """
+    begun = [stage.records for stage in run.stages]
+    if directory not in begun:
+        return run
+    number = begun.index(directory)
+    return replace(run.stages[number], path=run.path, earlier=run.stages[:number])
 
 
 def planned(

@@ -168,3 +168,21 @@ def test_impossible_wishes_are_refused(asked, said, run):
     found = run(validation=said_of(50, seed=0))
     with pytest.raises(InputError, match=said):
         deployment.planned(found, STEP, **asked)
+
+
+def test_a_stage_without_a_checkpoint_does_not_speak_for_the_network(tmp_path):
+    names = ["1_first", "2_second", "3_third"]
+    (tmp_path / "stages.json").write_text(json.dumps({"directories": names}))
+    for number, name in enumerate(names, 1):
+        data = {"class_names": ["a", "b"], "labeled_counts": [30 * number, 10]}
+        card = {"identity": {"data": data}, "method": {}, "train": {}, "data": {"split": {}}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(card))
+        if number < 3:
+            (tmp_path / name / "result.json").write_text(json.dumps({"step": number * STEP}))
+    run = runs.read(tmp_path)
+    assert run.records == tmp_path / "3_third" and not run.result
+    found = deployment.at_stage(run, tmp_path / "2_second")
+    assert (found.path, found.records) == (tmp_path, tmp_path / "2_second")
+    assert found.result["step"] == 2 * STEP and found.labeled_counts.tolist() == [30, 10]
+    assert deployment.at_stage(run, tmp_path / "3_third") == run
