@@ -9,6 +9,7 @@ import numpy as np
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import tables
+from ltssl_jax.data.sources.base import visible
 
 WORDS = ("network", "uniform", "train")
 VALUES = ("prior", "count")  # names of the column with the numbers
@@ -67,7 +68,8 @@ def _of_json(path: str) -> list[tuple[str, object]]:
 
 def _normalized(pairs, class_names: Sequence[str], path: str) -> np.ndarray:
     values: dict[str, float] = {}
-    for name, value in pairs:
+    class_names = [visible(name) for name in class_names]
+    for name, value in ((visible(name), value) for name, value in pairs):
         if name not in class_names:
             raise InputError(f"{path}: {InputError.unknown('class', name, class_names)}")
         if name in values:

@@ -30,6 +30,13 @@ def test_files_go_by_name_and_are_normalized(file, text, tmp_path):
     np.testing.assert_allclose(named(tmp_path / file), [0.75, 0, 0.25])
 
 
+def test_names_with_characters_that_nobody_sees_are_found(tmp_path):
+    (tmp_path / "p.csv").write_text("class,prior\na\ufeffb\u2066,3\nc,1\n", encoding="utf-8")
+    for name in ("a\ufeffb\u2066", "a\\ufeffb\\u2066"):
+        found = class_priors.named(str(tmp_path / "p.csv"), (name, "c"), np.ones(2))
+        np.testing.assert_allclose(found, [0.75, 0.25])
+
+
 HEAD = "class,prior\ncat,1\n"
 
 
