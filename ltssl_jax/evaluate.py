@@ -2,10 +2,10 @@
 
 RUN is the --workdir of a training. PATH is a directory with CLASS/..., a table of image files with
 their classes, an array file with test_images and test_labels, shards; classes are matched by name
-(see `data.labeled`). `test` and `validation` are what the run itself kept at its end: no image is
-read then.
+(see `data.labeled`). `test` and `validation`, unless there are such paths, are what the run itself
+kept at its end, of its best network and of its last one: no image is read then.
 
-For each PATH, in RUN/evaluations/NAME or in OUT/NAME:
+For each PATH, in RUN/evaluations/NAME or in OUT/NAME, where NAME is the end of PATH:
 
 result.json             all metrics, recall per class, calibration, accuracy on sets with other
                         class frequencies (forward, uniform and backward long-tailed)
@@ -17,7 +17,6 @@ skipped.csv             what could not be used, and why
 import importlib.metadata
 import os
 import pathlib
-import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +26,11 @@ import numpy as np
 from absl import flags
 
 from ltssl_jax import main as main_
-from ltssl_jax import parallel, trained
+from ltssl_jax import parallel, trained, written
 from ltssl_jax.core import InputError
 from ltssl_jax.data import labeled
 from ltssl_jax.data.sources import Settings
-from ltssl_jax.data.sources.base import tally
+from ltssl_jax.data.sources.base import roots, tally
 from ltssl_jax.evaluation.calibration import Calibration
 from ltssl_jax.monitoring.progress import Report, printer, progress
 from ltssl_jax.report import deployment, evaluations, runs
@@ -51,8 +50,8 @@ OUT = flags.DEFINE_string(
 WHICH = flags.DEFINE_string(
     "which",
     DEFAULT,
-    "Checkpoint: best (on validation; without that on test), latest, or its step. Kept predictions"
-    " are always of the network at the end.",
+    "Checkpoint: best (on validation; without that on test), latest, or its step. Predictions are"
+    " kept of best and latest.",
     flag_values=FLAGS,
 )
 PRIOR = flags.DEFINE_string(
@@ -100,7 +99,7 @@ def evaluate(
       run: the directory of a training.
       data: "test", "validation", or what `data.labeled` opens.
       out: directory of the directories to write.
-      which: see `trained.load`; kept predictions are of the network at the end.
+      which: see `trained.load`; kept predictions are of "best" and "latest".
       prior, calibrate: see `report.deployment.planned`.
       batch_size: images at once.
       columns: names of the columns of tables, where they are not those of training.
@@ -114,8 +113,10 @@ def evaluate(
       InputError: something that is given cannot work; it is said before images are scored.
     """
     InputError.check(len(data) > 0, "--data", list(data), "given at least once")
-    found, say = runs.read(run), printer(is_quiet=is_quiet).print
-    places = _places(pathlib.Path(out or pathlib.Path(run) / "evaluations"), data)
+    run, say = pathlib.Path(run), printer(is_quiet=is_quiet).print
+    found = deployment.at_stage(runs.read(run), written.last_stage(run))
+    paths = {name: _path(run, name) for name in dict.fromkeys(map(os.fspath, data))}
+    places = evaluations.places(out or run / "evaluations", paths)
     with progress(is_quiet=is_quiet) as report:
         sets = {
             name: evaluations.kept(found, name, which)
@@ -141,20 +142,8 @@ class Meant(NamedTuple):
     shifting: Calibration | None
 
 
-def _places(out: pathlib.Path, data: Sequence[str]) -> dict[str, pathlib.Path]:
-    """Returns a directory for each set, once it is sure that they can be written."""
-    places: dict[str, pathlib.Path] = {}
-    for path in dict.fromkeys(data):
-        name = re.sub(r"[^\w.-]+", "_", os.path.basename(os.path.abspath(path)))
-        if out / name in places.values():
-            raise InputError(
-                f"--data {path!r} and another one are both called {name!r}; evaluate them one after"
-                " the other, with different --out"
-            )
-        places[path] = out / name
-    for place in places.values():
-        evaluations.opened(place)
-    return places
+def _path(run: pathlib.Path, name: str) -> str:
+    return os.path.abspath(run / name if evaluations.is_kept(name) else name)
 
 
 def _settings(
@@ -173,12 +162,18 @@ def _settings(
 
 def _of_images(network: Trained, path: str, settings: Settings, report: Report) -> Asked:
     """Opens images, and checks that the network can answer them."""
-    found = labeled.opened(path, network.class_names, settings)
-    records = found.records
+    size = tuple(network.image_shape[:2])
+    found = labeled.opened(path, network.class_names, settings, size)
+    records, notes = found.records, found.notes
     if records.image_shape != network.image_shape:
         raise InputError(
             f"the images of {path} are {records.image_shape} (height, width, channels), the network"
             f" was trained on {network.image_shape}; resize them"
+        )
+
+    if not found.is_test and _is_trained_on(network, path):
+        notes += (
+            "the network was trained on images of this table or directory: these numbers flatter",
         )
 
     def ask() -> Answers:
@@ -191,13 +186,18 @@ def _of_images(network: Trained, path: str, settings: Settings, report: Report) 
         return Answers(names, records.labels, np.concatenate(logits))
 
     says = f"{network.scored_by}, EMA weights, {network.chosen}"
-    return Asked(says, int(network.state.step), ask, found.skipped, found.notes)
+    return Asked(says, int(network.state.step), ask, found.skipped, notes)
+
+
+def _is_trained_on(network: Trained, path: str) -> bool:
+    places = roots(network.config.data.source.root)
+    return os.path.realpath(path) in (os.path.realpath(os.path.expanduser(p)) for p in places if p)
 
 
 def _meant(run: Run, step: int, prior: str, calibrate: str) -> Meant:
     deployed = deployment.planned(run, step, prior=prior, calibrate=calibrate)
-    if deployed.calibration is None:
-        return Meant(deployed, None)
+    if deployed.calibration is None or deployed.prior is not None:
+        return Meant(deployed, deployed.calibration)
     # Biases, which adjusting needs; the prior is replaced by that of each set.
     biased = deployment.planned(run, step, prior="uniform", calibrate=calibrate)
     return Meant(deployed, biased.calibration)
@@ -216,7 +216,8 @@ def _scored(
     notes = [*one.notes, *meant.deployed.notes]
     if meant.deployed.calibration and meant.deployed.calibration.fitted_on == name:
         notes.append("calibration and adjustment were fitted on these very images: they flatter")
-    told = dict(data=os.fspath(name), network=one.network, step=one.step, notes=notes)
+    told = dict(data=name, path=_path(run.path, name), network=one.network, step=one.step)
+    told["notes"] = notes
     numbers, confusion = evaluations.judged(answers, run.class_names, run.labeled_counts, *meant)
     result = told | {"num_skipped": len(one.skipped)} | numbers
     where = evaluations.written(

@@ -45,7 +45,8 @@ def make_run(path, **sets):
 def run(tmp_path, monkeypatch):
     """A run that kept two sets; its network says of an image its mean grey, in three ways."""
     monkeypatch.chdir(tmp_path)
-    data = dict(source=dict(columns=COLUMNS), image_size=0, resize="crop")
+    source = dict(columns=COLUMNS, root="trained.npz,more")
+    data = dict(source=source, image_size=0, resize="crop")
 
     def logits(images):
         grey = images.mean(axis=(1, 2, 3), dtype=np.float64)[:, None]
@@ -165,15 +166,79 @@ def test_mistakes_are_found_before_anything_is_answered(run, monkeypatch):
     for data, options, said in (
         (["good.npz", "strange.npz"], {}, "not trained on: 'z'"),
         (["wide.npz"], {}, r"\(4, 5, 1\).*trained on \(4, 4, 1\); resize"),
-        (["good.npz", "./good.npz"], {}, "both called 'good.npz'"),
+        (["good.npz", "./good.npz"], {}, "good.npz' is given twice"),
         (["test", "gone.csv"], {}, "gone.csv does not exist"),
-        (["test"], dict(which=20), "--which is 20, but the kept predictions are of step 30"),
+        (
+            ["test"],
+            dict(which=20),
+            "--which is 20, but .*of step 20, only of 30 .the latest.; give",
+        ),
         (["good.npz"], dict(prior="gone.json"), "'gone.json', which is no file"),
         (["good.npz"], dict(out="good.npz"), "--out 'good.npz/good.npz' cannot be written"),
         ([], {}, "--data is .*at least once"),
     ):
         with pytest.raises(InputError, match=said):
             scored(run, *data, **options)
+    assert not (run / "evaluations").exists()
+
+
+def test_kept_predictions_are_those_of_the_checkpoint(run):
+    best = {"validation": said_of(300, seed=3), "test": said_of(150, seed=4)}
+    np.savez(run / predictions.BEST_FILE, **predictions.arrays(best))
+    (run / "result.json").write_text(json.dumps({"step": STEP, "best_step": 20}))
+    cases = {"best": (20, 150), 20: (20, 150), "latest": (STEP, 200), STEP: (STEP, 200)}
+    for which, expected in cases.items():
+        found = scored(run, "test", which=which)["test"]
+        assert (found["step"], found["num_images"]) == expected
+        assert f"step {expected[0]}," in found["network"]
+    assert scored(run, "test")["test"]["step"] == 20
+    with pytest.raises(InputError, match=r"of step 10, only of 30 .*and 20 \(the best\)"):
+        scored(run, "test", which=10)
+    (run / predictions.BEST_FILE).unlink()
+    with pytest.raises(InputError, match="--which is 'best', but .*step 20, only of 30"):
+        scored(run, "test")
+
+
+def test_sets_of_one_name_have_directories_of_their_own(run):
+    sets = dict(images=np.zeros((2, 4, 4), np.uint8), labels=np.array([0, 1]))
+    for site, names in (("site1", ["a", "b"]), ("site2", ["b", "a"]), ("run", ["a", "c"])):
+        (run.parent / site).mkdir(exist_ok=True)
+        np.savez(f"{site}/set.npz", **sets, class_names=names)
+    for _ in range(2):
+        scored(run, "site1/set.npz")
+        scored(run, "site2/set.npz", "run/set.npz")
+    assert {path.name for path in (run / "evaluations").iterdir()} == {
+        "set.npz",
+        "site2_set.npz",
+        "run_set.npz",
+    }
+    assert rows(run / "evaluations/set.npz/predictions.csv")[1][:2] == ["site1/set.npz[0]", "a"]
+    assert rows(run / "evaluations/site2_set.npz/predictions.csv")[1][1] == "b"
+    scored(run, "site2/set.npz", "site1/set.npz", out="together")
+    assert {path.name for path in (run.parent / "together").iterdir()} == {
+        "set.npz",
+        "site1_set.npz",
+    }
+
+
+@pytest.mark.parametrize(("name", "start", "flatters"), [
+    ("trained", "", True), ("trained", "test_", False), ("other", "", False),
+])  # fmt: skip
+def test_numbers_on_what_a_network_was_trained_on_are_said_to_flatter(run, name, start, flatters):
+    images = {f"{start}images": np.zeros((2, 4, 4), np.uint8), f"{start}labels": np.array([0, 1])}
+    np.savez(f"{name}.npz", **images, class_names=["a", "b"])
+    (run.parent / "more").mkdir()
+    found = scored(run, f"./{name}.npz")[f"./{name}.npz"]
+    assert any("trained on images of this" in note for note in found["notes"]) == flatters
+
+
+def test_biases_that_are_there_already_are_not_fitted_again(run, monkeypatch):
+    fits, fit = [], calibration.fit
+    monkeypatch.setattr(calibration, "fit", lambda *a, **k: fits.append(1) or fit(*a, **k))
+    found = scored(run, "test", prior="train")["test"]["reweighted"]["adjusted"]
+    assert len(fits) == 1
+    again = scored(run, "test")["test"]["reweighted"]["adjusted"]
+    assert len(fits) == 3 and again == pytest.approx(found)
 
 
 def test_what_a_run_has_not_kept_or_cannot_say_is_refused(run, tmp_path):

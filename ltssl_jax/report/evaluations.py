@@ -1,7 +1,9 @@
 """All numbers of a network on one labeled set, from its logits; as files and for the terminal."""
 
+import json
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -55,29 +57,34 @@ def is_kept(name: str) -> bool:
 
 
 def kept(run: Run, name: str, which: str | int) -> Asked:
-    """Returns one of a run's own sets, whose predictions it has kept.
+    """Returns one of a run's own sets, as the checkpoint `which` has answered it.
 
     Raises:
-      InputError: there are none, or they are not of the checkpoint `which` (see `trained.load`).
+      InputError: the run has not kept what this checkpoint says (see `trained.load`).
     """
+    last, best = run.result.get("step"), run.result.get("best_step")
+    step = {"latest": last, "best": last if best is None else best}.get(which, which)
     if name not in run.predictions:
         known = ", ".join(set(run.predictions) & set(SETS)) or "none"
         raise InputError(
             f"{run.path} kept no predictions of {name} images (it has: {known}); train it to the"
             " end, or give the images"
         )
-    step, found = run.result.get("step"), run.predictions[name]
-    if which not in ("best", "latest", step):
+    sets = run.predictions_of(step)
+    if name not in sets:
         raise InputError(
-            f"--which is {which!r}, but the kept predictions are of step {step}; give the {name}"
-            " images, or leave it out"
+            f"--which is {which!r}, but {run.path} kept no predictions of step {step}, only of"
+            f" {last} (the latest)"
+            + (f" and {best} (the best)" if best not in (None, step, last) else "")
+            + f"; give one of them, or the {name} images"
         )
+    found = sets[name]
     known = found.labels >= 0
     if not known.any():
         raise InputError(f"no {name} image of {run.path} has a class; give other images")
     names = [*map(str, found.names[known])]
     answers = Answers(names, found.labels[known], found.logits[known])
-    return Asked(f"EMA weights, step {step}, at the end of the run", step, lambda: answers)
+    return Asked(f"EMA weights, step {step}, kept at the end of the run", step, lambda: answers)
 
 
 def judged(
@@ -137,7 +144,7 @@ def written(
     Raises:
       InputError: they cannot be written.
     """
-    files = opened(directory)
+    files = RunDirectory(directory, flag="--out")
     rows = stated(answers.names, deployed, answers.logits, class_names)
     truth = [class_names[k] for k in answers.labels]
     files.write_table(
@@ -151,14 +158,45 @@ def written(
     return files.path
 
 
-def opened(directory: str | os.PathLike) -> RunDirectory:
-    """Makes sure that the directory can be written to; raises InputError otherwise."""
+def places(out: str | os.PathLike, sets: Mapping[str, str]) -> dict[str, pathlib.Path]:
+    """Chooses the directory of each set: another set's is left alone. None is made.
+
+    Args:
+      out: directory of the directories.
+      sets: by what the user called them, their absolute paths. The last part of a path becomes the
+        name, with as many of the parts before as tell it from those that are there.
+
+    Raises:
+      InputError: one is given twice, or nothing can be written there.
+    """
+    chosen: dict[str, pathlib.Path] = {}
+    for said, path in sets.items():
+        parts = [part for part in pathlib.Path(path).parts if part != os.sep]
+        names = ("_".join(parts[-n:]) for n in range(1, len(parts) + 1))
+        free = [pathlib.Path(out, re.sub(r"[^\w.-]+", "_", name)) for name in names]
+        free = [d for d in free if _holds(d) in ("", path) and d not in chosen.values()]
+        if not free or list(sets.values()).count(path) > 1:
+            raise InputError(
+                f"--data {said!r} is given twice; leave one out, or give another --out"
+            )
+        chosen[said] = free[0]
+        _check_writable(free[0])
+    return chosen
+
+
+def _holds(directory: pathlib.Path) -> str:
+    """Returns which set a directory says it is of."""
     try:
-        return RunDirectory(directory)
-    except InputError as error:
-        raise InputError(f"--out {os.fspath(directory)!r} cannot be written; choose another") from (
-            error
-        )
+        found = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+        return str(found["path"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _check_writable(directory: pathlib.Path) -> None:
+    there = next(d for d in (directory.absolute(), *directory.absolute().parents) if d.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"--out {os.fspath(directory)!r} cannot be written; choose another")
 
 
 def tables(found: Mapping[str, Any]) -> Iterator[Table]:
