@@ -58,7 +58,7 @@ def described(run: Run) -> Mapping[str, Any]:
 
     What a stage was told beside the last one stands below the name of its directory.
     """
-    if not run.earlier:
+    if run.records == run.path:
         return run.config
     told = {one.records.name: one.config | one.beginning for one in run.earlier}
     told[run.records.name] = run.beginning

@@ -141,6 +141,12 @@ def test_experiments_are_known_by_what_all_their_stages_were(tmp_path):
     }
 
 
+def test_the_first_stage_of_an_experiment_is_no_plain_run(tmp_path):
+    plain = made.write(tmp_path / "plain", num_classes=4, method={"name": "rotation"})
+    begun = made.staged(tmp_path / "begun", ("rotation", SCRATCH))
+    assert names_of(plain, begun) == {"rotation": [0], "1_rotation.begin=scratch": [1]}
+
+
 def test_experiments_that_begin_their_stages_otherwise_are_not_the_same(tmp_path):
     first, rules = ("crest", SCRATCH), ("by_rarity", "everything")
     paths = [
