@@ -81,9 +81,9 @@ def warn_of_scale(rows: np.ndarray, low: float, high: float, trained_spread: flo
     is_far_less = 0 < spread <= width / 100 < trained_spread  # images of one colour are just that
     if is_far_less or spread >= 100 * width > 0:
         warnings.warn(
-            f"the values of X are from {float(rows.min()):g} to {float(rows.max()):g}, but those of fit"
-            f" counted from {low:g} to {high:g}: to the network these images look alike; scale X as"
-            " those were",
+            f"the values of X are from {float(rows.min()):g} to {float(rows.max()):g}, but those of"
+            f" fit counted from {low:g} to {high:g}: to the network these images look alike; scale"
+            " X as those were",
             stacklevel=4,  # who calls `predict`
         )
 
