@@ -15,11 +15,13 @@ import jax
 from ml_collections import ConfigDict
 
 from ltssl_jax import defaults, experiment, stages
+from ltssl_jax.core import InputError
 from ltssl_jax.evaluation import predictions
 from ltssl_jax.monitoring.progress import printer
 from ltssl_jax.monitoring.records import RunDirectory
 from ltssl_jax.report import benefit, runs
 
+FILE = "benefit.json"
 OBJECTIVES = {"supervised": "cross_entropy", "supervised_la": "logit_adjusted"}
 
 
@@ -38,9 +40,12 @@ def train(
       The result of the run itself; empty if it or a baseline was interrupted.
 
     Raises:
-      InputError: see `stages.train`.
+      InputError: see `stages.train`; or a baseline is of another seed or split.
     """
+    was_finished = have_finished(config, workdir)
     result = stages.train(config, workdir, command=command, is_quiet=is_quiet)
+    if not was_finished and jax.process_index() == 0:
+        pathlib.Path(workdir, FILE).unlink(missing_ok=True)  # it is of fewer steps
     if not (result and config.baseline):
         return result
     console = printer(is_quiet=is_quiet or jax.process_index() > 0)
@@ -48,16 +53,19 @@ def train(
         console.print("no baseline is trained: the run itself uses no unlabeled image")
         return result
     for name, baseline in configs.items():
-        directory = _directory(workdir, name)
-        # Without predictions there is nothing to compare: they come after the result, and may fail.
-        if not (_has_finished(directory, baseline) and (directory / predictions.FILE).exists()):
+        if _is_foreign(directory := _directory(workdir, name), workdir):
+            raise InputError(
+                f"{directory} is of another seed or split than {workdir}; delete it, and the same"
+                " command trains it anew"
+            )
+        if not _is_comparable(directory, baseline):
             steps = f"{baseline.train.steps:,} steps"
             console.print(f"baseline {name}: the labeled images alone, {steps}, in {directory}")
             if not experiment.train(baseline, directory, command=command, is_quiet=is_quiet):
                 return {}
     if jax.process_index() == 0:
         found = benefit.benefits(runs.read(workdir))
-        RunDirectory(workdir).write_json("benefit.json", benefit.as_json(found))
+        RunDirectory(workdir).write_json(FILE, benefit.as_json(found))
         for one in found:
             console.print(one.sentence)
     return result
@@ -79,11 +87,15 @@ def asked(config: ConfigDict) -> dict[str, ConfigDict]:
 
 
 def have_finished(config: ConfigDict, workdir: str | os.PathLike) -> bool:
-    """Says whether nothing is left to be trained, neither the run nor a baseline."""
+    """Says whether nothing is left to be done, neither for the run nor for a baseline."""
     if not _has_finished(pathlib.Path(workdir), stages.check(config)[-1]):
         return False
-    baselines = asked(config).items()
-    return all(_has_finished(_directory(workdir, name), one) for name, one in baselines)
+    baselines = {_directory(workdir, name): one for name, one in asked(config).items()}
+    return not baselines or (
+        all(_is_comparable(directory, one) for directory, one in baselines.items())
+        and not any(_is_foreign(directory, workdir) for directory in baselines)
+        and pathlib.Path(workdir, FILE).exists()
+    )
 
 
 def _uses_pool(config: ConfigDict) -> bool:
@@ -94,6 +106,19 @@ def _uses_pool(config: ConfigDict) -> bool:
 
 def _directory(workdir: str | os.PathLike, name: str) -> pathlib.Path:
     return pathlib.Path(workdir, runs.BASELINES, name)
+
+
+def _is_comparable(directory: pathlib.Path, baseline: ConfigDict) -> bool:
+    """Says whether a baseline has finished; its predictions come after the result, and may fail."""
+    return _has_finished(directory, baseline) and (directory / predictions.FILE).exists()
+
+
+def _is_foreign(directory: pathlib.Path, workdir: str | os.PathLike) -> bool:
+    """Says whether a baseline was begun for another run: one of another seed or split."""
+    try:
+        return not benefit.is_of(runs.read(workdir), runs.read(directory))
+    except InputError:  # not begun; or damaged, which is found out where it is continued
+        return False
 
 
 def _has_finished(directory: pathlib.Path, config: ConfigDict) -> bool:

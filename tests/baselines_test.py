@@ -1,12 +1,14 @@
 """Labeled-only runs beside a run: which ones, with how many steps, and when they are trained."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from ltssl_jax import baselines, defaults, experiment
+from ltssl_jax.core import InputError
 from ltssl_jax.evaluation import predictions
 from ltssl_jax.report import benefit, runs
 from tests import small
@@ -93,6 +95,42 @@ def test_longer_runs_get_longer_baselines(trained, tmp_path):
         baselines.train(config({"train.steps": steps}), tmp_path / "run", is_quiet=True)
     steps = [(name, config.train.steps) for name, config in trained.calls]
     assert steps == [(name, n) for n in (12, 15) for name in ["run", *NAMES]]
+
+
+@pytest.mark.parametrize("field", ["seed", "split_fingerprint"])
+def test_baselines_of_another_seed_or_split_are_refused(trained, tmp_path, field):
+    baselines.train(config(), tmp_path, is_quiet=True)
+    directory = tmp_path / "baseline/supervised"
+    card = json.loads((directory / "config.json").read_text())
+    (card if field == "seed" else card["identity"]["data"])[field] = 7
+    (directory / "config.json").write_text(json.dumps(card))
+    assert not baselines.have_finished(config(), tmp_path)
+    with pytest.raises(InputError, match="supervised is of another seed or split .* delete it"):
+        baselines.train(config(), tmp_path, is_quiet=True)
+    shutil.rmtree(directory)
+    baselines.train(config(), tmp_path, is_quiet=True)
+    assert trained.names()[-1] == "supervised" and baselines.have_finished(config(), tmp_path)
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_what_was_said_of_a_shorter_run_does_not_stay(trained, tmp_path, baseline):
+    file = tmp_path / "benefit.json"
+    baselines.train(config(), tmp_path, is_quiet=True)
+    baselines.train(config({"baseline": False}), tmp_path, is_quiet=True)
+    assert file.exists()
+    trained.stop_at = len(trained.calls) + 2  # a baseline, if there is one
+    baselines.train(config({"train.steps": 15, "baseline": baseline}), tmp_path, is_quiet=True)
+    assert not file.exists()
+
+
+def test_all_is_done_when_the_sentences_are_written(trained, tmp_path):
+    baselines.train(config(), tmp_path, is_quiet=True)
+    assert baselines.have_finished(config(), tmp_path)
+    (tmp_path / "benefit.json").unlink()
+    assert not baselines.have_finished(config(), tmp_path)
+    assert baselines.have_finished(config({"baseline": False}), tmp_path)
+    baselines.train(config(), tmp_path, is_quiet=True)
+    assert baselines.have_finished(config(), tmp_path)
 
 
 def test_an_interrupted_run_gets_none_yet(trained, tmp_path):

@@ -35,17 +35,17 @@ def trained(monkeypatch):
         if end == "interrupted":
             return {}
         threshold, steps = config.method.threshold, config.train.steps
-        made.write(
-            workdir, seed=config.seed, skill=SKILL[threshold], step=steps, method={
-                "name": "tras", "threshold": threshold
-            }, train={"steps": steps}, parallel={"mode": config.parallel.mode},
-            data={"split": {"seed": config.data.split.seed}},
-            fingerprint=f"{config.data.split.seed % 5}",
+        split = config.data.split.seed
+        same = dict(
+            seed=config.seed, step=steps, train={"steps": steps}, data={"split": {"seed": split}},
+            parallel={"mode": config.parallel.mode}, fingerprint=f"of {split}",
         )  # fmt: skip
+        method = {"name": "tras", "threshold": threshold}
+        made.write(workdir, skill=SKILL[threshold], method=method, **same)
         if config.baseline:
             for name in baselines.OBJECTIVES:
                 directory = workdir / "baseline" / name
-                made.write(directory, seed=config.seed, skill=-1.0, step=steps)
+                made.write(directory, skill=-1.0, **same)
         return {"step": steps}
 
     train.directories, train.commands, train.ends = directories, [], {}

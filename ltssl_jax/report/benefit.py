@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ltssl_jax.core import InputError
 from ltssl_jax.evaluation import comparison
 from ltssl_jax.evaluation.comparison import Interval
 from ltssl_jax.monitoring.terminal import percent
@@ -41,8 +42,8 @@ class Benefit(NamedTuple):
 def benefits(run: Run) -> list[Benefit]:
     """Compares a run with each of its baselines, the strongest first.
 
-    Baselines that have not as many steps as the run yet are left out, and so are all where a run
-    has kept no predictions.
+    Baselines that have not as many steps as the run yet, or another seed or split, are left out,
+    and so are all where a run has kept no predictions.
 
     Raises:
       InputError: a baseline has another test set.
@@ -61,9 +62,15 @@ def benefits_over_seeds(seeds: Sequence[Run]) -> list[Benefit]:
     """Compares runs of several seeds with those baselines that all of them have.
 
     A single run is compared by `benefits`.
+
+    Raises:
+      InputError: a seed is there twice: the interval over seeds would be too narrow.
     """
     if len(seeds) < 2:
         return [one for run in seeds for one in benefits(run)]
+    if len({run.seeds for run in seeds}) < len(seeds):
+        paths = ", ".join(str(run.path) for run in seeds)
+        raise InputError(f"two of {paths} have the same seed; give one run of each seed")
     theirs = [_comparable(run) for run in seeds]
     found = []
     for name in NAMES:
@@ -77,6 +84,12 @@ def benefits_over_seeds(seeds: Sequence[Run]) -> list[Benefit]:
             text = f"{_sentence(name, difference, means)}{doubt}{_doubts(seeds[0])}"
             found.append(Benefit(name, difference, text))
     return _ranked(found)
+
+
+def is_of(run: Run, baseline: Run) -> bool:
+    """Says whether a baseline has the seed and the split of a run, as it must to be one of it."""
+    ours, theirs = ((one.seeds[0], one.data.get("split_fingerprint")) for one in (run, baseline))
+    return ours == theirs
 
 
 def as_json(found: Sequence[Benefit]) -> dict[str, Any]:
@@ -100,13 +113,14 @@ def _ranked(found: Sequence[Benefit]) -> list[Benefit]:
 
 
 def _comparable(run: Run) -> Mapping[str, Run]:
-    """Returns the baselines with as many steps as all stages of the run together."""
+    """Returns the baselines of the run with as many steps as all of its stages together."""
     if "test" not in run.predictions:
         return {}
     return {
         name: one
         for name, one in run.baselines.items()
-        if name in NAMES and "test" in one.predictions and one.result["step"] == run.steps
+        if name in NAMES and "test" in one.predictions
+        if one.result["step"] == run.steps and is_of(run, one)
     }
 
 

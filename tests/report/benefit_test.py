@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from ltssl_jax.core import InputError
 from ltssl_jax.evaluation import predictions
 from ltssl_jax.evaluation.predictions import Predictions
 from ltssl_jax.report import benefit, runs
 
 
-def write(path, right, *, counts=(50, 50, 50), step=12, split="s"):
+def write(path, right, *, counts=(50, 50, 50), step=12, split="s", seed=0):
     """Writes a run that recognizes `right[k]` of the `counts[k]` test images of class k."""
     path.mkdir(parents=True)
     labels = np.repeat(np.arange(3), counts)
@@ -25,7 +26,7 @@ def write(path, right, *, counts=(50, 50, 50), step=12, split="s"):
     (path / "result.json").write_text(json.dumps(result))
     data = {"class_names": ["cat", "dog", "fox"], "labeled_counts": [9, 3, 1]}
     data["split_fingerprint"] = split
-    (path / "config.json").write_text(json.dumps({"identity": {"data": data}}))
+    (path / "config.json").write_text(json.dumps({"seed": seed, "identity": {"data": data}}))
     return path
 
 
@@ -93,6 +94,28 @@ def test_a_baseline_of_fewer_steps_is_no_comparison(tmp_path):
     assert benefit.benefits(runs.read(run)) == []
 
 
+@pytest.mark.parametrize("change", [{"seed": 1}, {"split": "t"}])
+def test_a_baseline_of_another_seed_or_split_is_no_comparison(tmp_path, change):
+    run = write(tmp_path / "run", (40, 40, 40))
+    for name, of in (("supervised", change), ("supervised_la", {})):
+        write(run / runs.BASELINES / name, (30, 30, 30), **of)
+    assert [one.baseline for one in benefit.benefits(runs.read(run))] == ["supervised_la"]
+
+
+def test_runs_below_a_run_are_no_stages_of_it(tmp_path):
+    run = compared(tmp_path / "run", (40, 40, 40), {"supervised": (30, 30, 30)})
+    for seed in (0, 1):
+        write(run.path / str(seed), (40, 40, 40), seed=seed)
+    assert len(benefit.benefits(runs.read(run.path))) == 1
+
+
+def test_one_seed_twice_is_no_second_seed(tmp_path):
+    theirs = {"supervised": (30, 30, 30)}
+    pair = [compared(tmp_path / str(n), (40, 40, 40), theirs) for n in range(2)]
+    with pytest.raises(InputError, match="have the same seed; give one run of each"):
+        benefit.benefits_over_seeds(pair)
+
+
 def test_baselines_of_several_stages_have_the_steps_of_all(tmp_path):
     for name, step in (("1_first", 5), ("2_second", 7)):
         write(tmp_path / name, (40, 40, 40), step=step)
@@ -104,14 +127,19 @@ def test_baselines_of_several_stages_have_the_steps_of_all(tmp_path):
 
 def test_a_run_that_kept_no_predictions_is_not_compared(tmp_path):
     run = compared(tmp_path / "run", (40, 40, 40), {"supervised": (30, 30, 30)})
+    other = write(tmp_path / "other", (40, 40, 40), seed=1)
     (run.path / predictions.FILE).unlink()
-    assert benefit.benefits(runs.read(run.path)) == benefit.benefits_over_seeds([run, run]) == []
+    both = [runs.read(path) for path in (run.path, other)]
+    assert benefit.benefits(both[0]) == benefit.benefits_over_seeds(both) == []
 
 
 def test_over_seeds_the_interval_is_over_these(tmp_path):
     theirs = [{"supervised": (30 + n, 30, 30), "supervised_la": (31, 30, 30)} for n in range(3)]
     found = benefit.benefits_over_seeds(
-        [compared(tmp_path / str(n), (40, 40, 40), theirs[n], split=str(n)) for n in range(3)]
+        [
+            compared(tmp_path / str(n), (40, 40, 40), theirs[n], split=str(n), seed=n)
+            for n in range(3)
+        ]
     )
     assert {one.baseline for one in found} == {"supervised", "supervised_la"}
     plain = next(one for one in found if one.baseline == "supervised")
@@ -124,7 +152,7 @@ def test_over_seeds_the_interval_is_over_these(tmp_path):
 def test_seeds_that_share_a_split_and_baselines_that_not_all_have(tmp_path):
     theirs = {"supervised": (30, 30, 30), "supervised_la": (31, 30, 30)}
     first = compared(tmp_path / "0", (40, 40, 40), theirs)
-    second = compared(tmp_path / "1", (41, 40, 40), {"supervised": (29, 30, 30)})
+    second = compared(tmp_path / "1", (41, 40, 40), {"supervised": (29, 30, 30)}, seed=1)
     (found,) = benefit.benefits_over_seeds([first, second])
     assert found.baseline == "supervised" and "share one split" in found.sentence
     alone = benefit.benefits_over_seeds([first])
