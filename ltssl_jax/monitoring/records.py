@@ -1,6 +1,6 @@
 """The files of a run directory: everything a later reader needs, in plain formats.
 
-`config.json`     configuration, command, commit and identity card; `continued`: how it went on later
+`config.json`     configuration, command, commit and identity card; `continued`: how it went on
 `metrics.jsonl`   one JSON object per log, evaluation or alarm, see docs/metrics.md
 `result.json`     the final numbers, with what they are numbers of
 `confusion.npy`   the `[K, K]` counts from which every number can be computed again
