@@ -4,9 +4,10 @@ python -m ltssl_jax.sweep --config configs/tras_digits.py --workdir runs/thresho
   --seeds 0,1,2 --config.method.threshold=0.9,0.95
 
 Several values with commas between them make any field of the configuration an axis of the grid; a
-tuple is one value when it stands in brackets, a text with commas when it stands in quotes. A run
-lies in AXIS=VALUE,.../SEED below --workdir. The same command continues what was interrupted, and
-one with more seeds or values adds them. The table at the end is in sweep.md and sweep.json.
+tuple is one value when it stands in brackets (--config.x='(1,2),(3,4)'), a text with commas when it
+stands in quotes within those of the shell (--config.x='"a,b"'). A run lies in AXIS=VALUE,.../SEED
+below --workdir. The same command continues what was interrupted, and one with more seeds or values
+adds them. The table at the end is in sweep.md and sweep.json.
 """
 
 import datetime

@@ -212,5 +212,5 @@ def _check_tuples(values: Mapping[str, Any], chosen: Sequence[str]) -> None:
         if isinstance(value, tuple) and not text.startswith(("(", "[")):
             raise InputError(
                 f"--config.{field} is a tuple: put each of its values in brackets, such as"
-                f" --config.{field}=(1,2),(3,4); one without is {text!r}"
+                f" --config.{field}='(1,2),(3,4)'; one without is {text!r}"
             )

@@ -133,7 +133,7 @@ def test_fields_of_one_last_name_keep_the_whole():
         ("--config.method.threshold=0.2,0.3,0.2", "threshold=0.2 stands twice"),
         ("--config.seed=0,1", "--seeds=0,1"),
         ("--config.seed=3", "--seeds=3"),
-        ("--config.data.split.labeled_counts=5,4", "labeled_counts is a tuple.*brackets.*'5'"),
+        ("--config.data.split.labeled_counts=5,4", "labeled_counts is a tuple.*=.[(]1,2.*'5'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(typed, said):
