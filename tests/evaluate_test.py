@@ -199,6 +199,15 @@ def test_kept_predictions_are_those_of_the_checkpoint(run):
         scored(run, "test")
 
 
+def test_of_several_stages_the_one_with_a_checkpoint_has_answered(run):
+    (run.parent / "whole/2_second").mkdir(parents=True)
+    (run / f"checkpoints/{STEP}").mkdir(parents=True)
+    run = run.rename("whole/1_first")
+    (run.parent / "2_second/config.json").write_bytes((run / "config.json").read_bytes())
+    (run.parent / "stages.json").write_text('{"directories": ["1_first", "2_second"]}')
+    assert scored(run.parent, "test")["test"]["step"] == STEP
+
+
 def test_sets_of_one_name_have_directories_of_their_own(run):
     sets = dict(images=np.zeros((2, 4, 4), np.uint8), labels=np.array([0, 1]))
     for site, names in (("site1", ["a", "b"]), ("site2", ["b", "a"]), ("run", ["a", "c"])):

@@ -128,6 +128,15 @@ def test_files_are_predicted_in_the_given_order(run, digits, expected, here):
     assert_predicted(found, names, [*expected[:3], expected[0]])
 
 
+def test_of_several_stages_the_one_with_the_network_is_read(run, digits, here):
+    shutil.copytree(run, "whole/1_first")
+    pathlib.Path("whole/2_second").mkdir()
+    shutil.copy(run / "config.json", "whole/2_second")
+    pathlib.Path("whole/stages.json").write_text('{"directories": ["1_first", "2_second"]}')
+    np.save("a.npy", digits[:5, :, :, 0])
+    assert answers("whole", "a.npy", prior="uniform") == answers(run, "a.npy", prior="uniform")
+
+
 def test_arrays_are_predicted_by_position(run, digits, expected, here):
     np.save("a.npy", digits[:20, :, :, 0])
     np.savez("b.npz", images=digits[20:30].astype(np.uint16) * 257, labels=np.zeros(10))
