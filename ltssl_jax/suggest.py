@@ -116,7 +116,8 @@ def suggest(
     InputError.check(number >= 1, "--n", number, "at least 1")
     InputError.check(0 <= rare < np.inf, "--rare", rare, "0 or positive")
     out, console = pathlib.Path(out or pathlib.Path(run, "suggestions")), printer(is_quiet=is_quiet)
-    network, record = trained.load(run, which, batch_size=batch_size), runs.read(run)
+    network = trained.load(run, which, batch_size=batch_size)
+    record = deployment.at_stage(runs.read(run), network.directory)
     suggestions.check_free(out)
     deployed = understood(record, int(network.state.step), console.print)
     with progress(is_quiet=is_quiet) as report:
