@@ -121,7 +121,8 @@ def classes(run: Run) -> dict[str, Any]:
         support = run.confusion.sum(axis=1).tolist()
     groups = metrics.class_groups(run.labeled_counts)
     return {
-        "names": list(run.class_names),
+        # Bytes of a directory's name that are no UTF-8 cannot be drawn.
+        "names": [name.encode("utf-8", "backslashreplace").decode() for name in run.class_names],
         "labeled": run.labeled_counts.tolist(),
         "support": support,
         "recall": recalls,

@@ -70,6 +70,11 @@ def test_hostile_names_are_text(hostile):
     assert "&lt;script&gt;" in drawn and "&lt;script&gt;alert" in html.replace(drawn, "")
 
 
+def test_names_that_are_no_text_are_written_as_bytes(tmp_path):
+    html, *_ = report(tmp_path, names=["caf\udce9", "b"], vectors=False)
+    assert ">caf\\udce9<" in html
+
+
 def test_names_in_figures_stay_as_they_are():
     def draw(axes):
         axes.text(0, 0, "$x^2$ #2f6fb0 font: 3px y")
