@@ -56,7 +56,8 @@ def report(
     read = [runs.find(path) for path in paths]
     chosen = {run.path.resolve(): run for found, _ in read for run in found}
     reasons = list(dict.fromkeys(reason for _, reasons in read for reason in reasons))
-    found = collected.collect(list(chosen.values()), reasons)
+    axes = [axis for path in paths for axis in runs.axes_of(path)]
+    found = collected.collect(list(chosen.values()), reasons, axes)
     pictures = {} if found["comparison"] else _pictures(*chosen.values())
     contents = {".html": page.render(found, pictures), ".md": markdown.render(found)}
     try:

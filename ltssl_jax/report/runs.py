@@ -172,6 +172,12 @@ def read(path: str | os.PathLike) -> Run:
     return replace(last, path=path, earlier=tuple(earlier))
 
 
+def axes_of(path: str | os.PathLike) -> list[str]:
+    """Returns the fields that a sweep in this directory is over; none where it is no sweep's."""
+    axes = _json(pathlib.Path(path) / "sweep.json").get("axes", [])
+    return [axis for axis in axes if isinstance(axis, str)] if isinstance(axes, list) else []
+
+
 def find(path: str | os.PathLike) -> tuple[list[Run], list[str]]:
     """Reads the run in a directory, or else all runs at any depth below it, by path.
 

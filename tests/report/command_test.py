@@ -1,5 +1,6 @@
 """The command, and what a browser makes of its page."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -41,6 +42,17 @@ def test_what_cannot_be_read_is_left_out_and_said(tmp_path, capsys):
     shutil.rmtree(tmp_path / "runs/two")
     out = command.report([tmp_path / "runs"], tmp_path / "report.html", is_quiet=True)
     assert "Left out: " in out.read_text() and "Left out: " in out.with_suffix(".md").read_text()
+
+
+def test_what_a_sweep_is_over_tells_its_runs_apart(tmp_path):
+    for mode in ("jit", "pmap"):  # which no comparison minds by itself
+        parts = dict(num_classes=2, vectors=False, kept=False, parallel={"mode": mode})
+        made.write(tmp_path / mode / "0", **parts)
+    for axes, number in (([], 1), (["parallel.mode"], 2), ("parallel.mode", 1)):
+        (tmp_path / "sweep.json").write_text(json.dumps({"axes": axes}))
+        out = command.report([tmp_path], tmp_path / "report.html", is_quiet=True)
+        found = json.loads(out.with_suffix(".json").read_text())
+        assert len(found["comparison"]["groups"]) == number
 
 
 @pytest.mark.parametrize("argv", [[], ["--nonsense"]])
