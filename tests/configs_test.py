@@ -215,6 +215,7 @@ def test_a_step_of_every_stage_can_be_traced(path):
         assert metrics["loss"].shape == ()
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["tras_cifar100", "own_images"])
 def test_two_steps_train_on_fake_data(name, tmp_path):
     config = defaults.smoke(module(CONFIGS[0].with_stem(name)).get_config())

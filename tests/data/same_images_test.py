@@ -23,6 +23,7 @@ KINDS = ("folder", "manifest", "arrays", "tfds")
 
 pytestmark = [
     pytest.mark.tf,
+    pytest.mark.whole,
     pytest.mark.skipif(not ARCHIVE.exists(), reason="CIFAR-100 as image files is not there"),
     pytest.mark.skipif(
         importlib.util.find_spec("tensorflow_datasets") is None,

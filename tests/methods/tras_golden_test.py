@@ -31,7 +31,10 @@ FILES = [
     pytest.param(
         LARGE,
         id="large",
-        marks=pytest.mark.skipif(not LARGE.exists(), reason=f"{LARGE.name} is not here"),
+        marks=[
+            pytest.mark.skipif(not LARGE.exists(), reason=f"{LARGE.name} is not here"),
+            pytest.mark.whole,
+        ],
     ),
     pytest.param(
         pathlib.Path(NAMED or ""),

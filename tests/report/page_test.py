@@ -139,7 +139,9 @@ def test_tables_have_headings(ten):
     assert images and all(re.search(r'alt="class \d, called class \d"', one) for one in images)
 
 
-@pytest.mark.parametrize(("number", "kilobytes"), [(2, 300), (1000, 1000)])
+@pytest.mark.parametrize(
+    ("number", "kilobytes"), [(2, 300), pytest.param(1000, 1000, marks=pytest.mark.whole)]
+)
 def test_any_number_of_classes(tmp_path, number, kilobytes):
     html, markdown, json = report(tmp_path, num_classes=number, vectors=False)
     Tags(html)
