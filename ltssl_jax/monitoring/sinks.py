@@ -73,7 +73,7 @@ class TensorBoard:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise _missing("monitoring.tensorboard", "True", "tensorboardX", "False") from error
-        # Files are named by the second: a run that is continued at once must not write over its own.
+        # Files are named by the second: a run continued at once must not write over its own.
         named = dict(purge_step=step + 1, filename_suffix=f".{step}") if step else {}
         self._writer = SummaryWriter(os.fspath(path), **named)
 
