@@ -14,19 +14,17 @@ predictions.csv         id, truth, and what `ltssl_jax.predict` writes
 skipped.csv             what could not be used, and why
 """
 
-import importlib.metadata
 import os
 import pathlib
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import flags
 
+from ltssl_jax import command, trained, written
 from ltssl_jax import main as main_
-from ltssl_jax import parallel, trained, written
 from ltssl_jax.core import InputError
 from ltssl_jax.data import labeled
 from ltssl_jax.data.sources import Settings
@@ -239,14 +237,12 @@ def _scored(
 def main(argv: Sequence[str]) -> None:
     """Evaluates what the command line says."""
     run = parsed(argv)
-    parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
-    main_.keep_compilations()
-    warnings.filterwarnings("ignore", module="PIL")  # about metadata; what matters is raised
+    command.prepare()
     evaluate(
         run,
         DATA.value,
         OUT.value,
-        which=int(WHICH.value) if WHICH.value.isdecimal() else WHICH.value,
+        which=command.which(WHICH.value),
         prior=PRIOR.value,
         calibrate=CALIBRATE.value,
         batch_size=BATCH_SIZE.value,
@@ -257,19 +253,10 @@ def main(argv: Sequence[str]) -> None:
 
 def parsed(argv: Sequence[str]) -> str:
     """Returns the argument that is no flag, of which there must be one; a mistake is an exit."""
-    try:
-        arguments = FLAGS(argv)[1:]
-    except flags.Error as error:
-        sys.exit(f"error: {error}; see python -m ltssl_jax.evaluate --help")
-    if HELP.value:
-        print(__doc__ + FLAGS.get_help())
-        sys.exit()
-    if len(arguments) != 1 or not DATA.value:
-        sys.exit(
-            "error: give one RUN, and with --data what it is scored on; see python -m"
-            " ltssl_jax.evaluate --help"
-        )
-    return arguments[0]
+    found = command.arguments("evaluate", __doc__, FLAGS, argv)
+    if len(found) != 1 or not DATA.value:
+        command.refuse("evaluate", "give one RUN, and with --data what it is scored on")
+    return found[0]
 
 
 def cli() -> None:

@@ -27,8 +27,8 @@ from types import ModuleType
 import jax
 from absl import flags
 
+from ltssl_jax import command, trained
 from ltssl_jax import main as main_
-from ltssl_jax import parallel, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.exporting import agreement, function
 from ltssl_jax.monitoring.progress import printer
@@ -202,24 +202,17 @@ def main(argv: Sequence[str]) -> None:
     run = parsed(argv)
     # Accelerators multiply less exactly, each in its own way: nothing would agree.
     jax.config.update("jax_platforms", "cpu")
-    parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
-    main_.keep_compilations()
-    which = int(WHICH.value) if WHICH.value.isdecimal() else WHICH.value
+    command.prepare()
+    which = command.which(WHICH.value)
     export(run, FORMAT.value, OUT.value, which=which, prior=PRIOR.value, calibrate=CALIBRATE.value)
 
 
 def parsed(argv: Sequence[str]) -> str:
     """Returns the run; a mistake is an exit."""
-    try:
-        arguments = FLAGS(argv)[1:]
-    except flags.Error as error:
-        sys.exit(f"error: {error}; see python -m ltssl_jax.export --help")
-    if HELP.value:
-        print(__doc__ + FLAGS.get_help())
-        sys.exit()
-    if len(arguments) != 1 or FORMAT.value is None:
-        sys.exit("error: give one RUN and --format; see python -m ltssl_jax.export --help")
-    return arguments[0]
+    found = command.arguments("export", __doc__, FLAGS, argv)
+    if len(found) != 1 or FORMAT.value is None:
+        command.refuse("export", "give one RUN and --format")
+    return found[0]
 
 
 def cli() -> None:

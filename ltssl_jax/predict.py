@@ -20,19 +20,17 @@ they are complete; until then, and after an interruption, the rows so far are in
 """
 
 import contextlib
-import importlib.metadata
 import itertools
 import os
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import flags
 
+from ltssl_jax import command, trained
 from ltssl_jax import main as main_
-from ltssl_jax import parallel, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import streams
 from ltssl_jax.monitoring.progress import printer, progress
@@ -176,15 +174,13 @@ def predictions(network: Trained, deployed: Deployment, batch: streams.Decoded) 
 def main(argv: Sequence[str]) -> None:
     """Predicts what the command line says."""
     run, *paths = parsed(argv)
-    parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
-    main_.keep_compilations()
-    warnings.filterwarnings("ignore", module="PIL")  # about metadata; what matters is raised
+    command.prepare()
     columns = dict(path=PATH_COLUMN.value, id=ID_COLUMN.value)
     predict(
         run,
         paths,
         OUT.value,
-        which=int(WHICH.value) if WHICH.value.isdecimal() else WHICH.value,
+        which=command.which(WHICH.value),
         prior=PRIOR.value,
         calibrate=CALIBRATE.value,
         precision=PRECISION.value,
@@ -196,18 +192,10 @@ def main(argv: Sequence[str]) -> None:
 
 def parsed(argv: Sequence[str]) -> list[str]:
     """Returns the arguments that are no flags, of which there must be two; a mistake is an exit."""
-    try:
-        arguments = FLAGS(argv)[1:]
-    except flags.Error as error:
-        sys.exit(f"error: {error}; see python -m ltssl_jax.predict --help")
-    if HELP.value:
-        print(__doc__ + FLAGS.get_help())
-        sys.exit()
-    if len(arguments) < 2:
-        sys.exit(
-            "error: give RUN and at least one of IMAGES; see python -m ltssl_jax.predict --help"
-        )
-    return arguments
+    found = command.arguments("predict", __doc__, FLAGS, argv)
+    if len(found) < 2:
+        command.refuse("predict", "give RUN and at least one of IMAGES")
+    return found
 
 
 def cli() -> None:

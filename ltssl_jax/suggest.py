@@ -13,20 +13,18 @@ A filled table goes straight back in: train again with both tables, with a comma
 --config.data.source.root=labels.csv,RUN/suggestions/suggestions.csv, and another --workdir.
 """
 
-import importlib.metadata
 import os
 import pathlib
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from absl import flags
 
+from ltssl_jax import command, planning, trained
 from ltssl_jax import main as main_
-from ltssl_jax import parallel, planning, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import candidates
 from ltssl_jax.data.candidates import Files, Pool
@@ -262,32 +260,24 @@ def of_labeled(network: Trained, labeled: Records | None, report: Progress) -> n
 def main(argv: Sequence[str]) -> None:
     """Suggests what the command line says."""
     run, *paths = parsed(argv)
-    parallel.choose_convolutions(os.environ, importlib.metadata.version("jaxlib"))
-    main_.keep_compilations()
-    warnings.filterwarnings("ignore", module="PIL")  # about metadata; what matters is raised
+    command.prepare()
     suggest(
         run,
         paths,
         OUT.value,
         number=N.value,
         rare=RARE.value,
-        which=int(WHICH.value) if WHICH.value.isdecimal() else WHICH.value,
+        which=command.which(WHICH.value),
         batch_size=BATCH_SIZE.value,
     )
 
 
 def parsed(argv: Sequence[str]) -> list[str]:
     """Returns the arguments that are no flags, of which there must be one; a mistake is an exit."""
-    try:
-        arguments = FLAGS(argv)[1:]
-    except flags.Error as error:
-        sys.exit(f"error: {error}; see python -m ltssl_jax.suggest --help")
-    if HELP.value:
-        print(__doc__ + FLAGS.get_help())
-        sys.exit()
-    if not arguments:
-        sys.exit("error: give RUN; see python -m ltssl_jax.suggest --help")
-    return arguments
+    found = command.arguments("suggest", __doc__, FLAGS, argv)
+    if not found:
+        command.refuse("suggest", "give RUN")
+    return found
 
 
 def cli() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from ltssl_jax import command
 from ltssl_jax import main as main_
 from ltssl_jax.core import InputError
 from ltssl_jax.monitoring.progress import printer
@@ -86,16 +87,10 @@ def _pictures(run: Run) -> dict[str, list[str]]:
 
 def parsed(argv: Sequence[str]) -> list[str]:
     """Returns the runs, of which there must be one; a mistake is an exit."""
-    try:
-        paths = FLAGS(argv)[1:]
-    except flags.Error as error:
-        sys.exit(f"error: {error}; see python -m ltssl_jax.report --help")
-    if HELP.value:
-        print(__doc__ + FLAGS.get_help())
-        sys.exit()
-    if not paths:
-        sys.exit("error: give at least one RUN; see python -m ltssl_jax.report --help")
-    return paths
+    found = command.arguments("report", __doc__, FLAGS, argv)
+    if not found:
+        command.refuse("report", "give at least one RUN")
+    return found
 
 
 def cli() -> None:
