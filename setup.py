@@ -26,7 +26,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=["ltssl_jax*"]),
-    package_data={"ltssl_jax": ["data/sources/*.txt", "inspection/*.html", "report/*.html"]},
+    package_data={"ltssl_jax": ["data/sources/*.txt", "*/*.html"]},
     install_requires=[
         "jax>=0.10",
         "flax>=0.12",

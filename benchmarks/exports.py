@@ -19,8 +19,8 @@ import numpy as np
 
 from ltssl_jax import defaults, export, setups, trained
 from ltssl_jax.core import InputError
+from ltssl_jax.deployment.probabilities import Deployment
 from ltssl_jax.exporting import function
-from ltssl_jax.report.deployment import Deployment
 
 NETWORKS = {
     "digits": (defaults.small_cnn(16), (8, 8, 1)),

@@ -29,11 +29,12 @@ from ltssl_jax.core import InputError
 from ltssl_jax.data import labeled
 from ltssl_jax.data.sources import Settings
 from ltssl_jax.data.sources.base import roots, tally
+from ltssl_jax.deployment import evaluations, probabilities
+from ltssl_jax.deployment.evaluations import Answers, Asked
+from ltssl_jax.deployment.probabilities import Deployment
 from ltssl_jax.evaluation.calibration import Calibration
 from ltssl_jax.monitoring.progress import Report, printer, progress
-from ltssl_jax.report import deployment, evaluations, runs
-from ltssl_jax.report.deployment import Deployment
-from ltssl_jax.report.evaluations import Answers, Asked
+from ltssl_jax.report import runs
 from ltssl_jax.report.runs import Run
 from ltssl_jax.trained import Trained
 
@@ -54,14 +55,14 @@ WHICH = flags.DEFINE_string(
 )
 PRIOR = flags.DEFINE_string(
     "prior",
-    deployment.NETWORK,
+    probabilities.NETWORK,
     "How frequent the classes are: network (as it has learned), uniform, train, or a file.",
     flag_values=FLAGS,
 )
 CALIBRATE = flags.DEFINE_enum(
     "calibrate",
     "auto",
-    deployment.CALIBRATE,
+    probabilities.CALIBRATE,
     "Kept predictions that probabilities are calibrated on.",
     flag_values=FLAGS,
 )
@@ -84,7 +85,7 @@ def evaluate(
     out: str | os.PathLike | None = None,
     *,
     which: str | int = DEFAULT,
-    prior: str = deployment.NETWORK,
+    prior: str = probabilities.NETWORK,
     calibrate: str = "auto",
     batch_size: int = 256,
     columns: Mapping[str, str] | None = None,
@@ -98,7 +99,7 @@ def evaluate(
       data: "test", "validation", or what `data.labeled` opens.
       out: directory of the directories to write.
       which: see `trained.load`; kept predictions are of "best" and "latest".
-      prior, calibrate: see `report.deployment.planned`.
+      prior, calibrate: see `deployment.probabilities.planned`.
       batch_size: images at once.
       columns: names of the columns of tables, where they are not those of training.
       image_root: directory that paths in tables are relative to, if not the table's own.
@@ -112,7 +113,7 @@ def evaluate(
     """
     InputError.check(len(data) > 0, "--data", list(data), "given at least once")
     run, say = pathlib.Path(run), printer(is_quiet=is_quiet).print
-    found = deployment.at_stage(runs.read(run), written.last_stage(run))
+    found = probabilities.at_stage(runs.read(run), written.last_stage(run))
     paths = {name: _path(run, name) for name in dict.fromkeys(map(os.fspath, data))}
     places = evaluations.places(out or run / "evaluations", paths)
     with progress(is_quiet=is_quiet) as report:
@@ -193,11 +194,11 @@ def _is_trained_on(network: Trained, path: str) -> bool:
 
 
 def _meant(run: Run, step: int, prior: str, calibrate: str) -> Meant:
-    deployed = deployment.planned(run, step, prior=prior, calibrate=calibrate)
+    deployed = probabilities.planned(run, step, prior=prior, calibrate=calibrate)
     if deployed.calibration is None or deployed.prior is not None:
         return Meant(deployed, deployed.calibration)
     # Biases, which adjusting needs; the prior is replaced by that of each set.
-    biased = deployment.planned(run, step, prior="uniform", calibrate=calibrate)
+    biased = probabilities.planned(run, step, prior="uniform", calibrate=calibrate)
     return Meant(deployed, biased.calibration)
 
 

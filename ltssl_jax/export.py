@@ -30,9 +30,11 @@ from absl import flags
 from ltssl_jax import command, trained
 from ltssl_jax import main as main_
 from ltssl_jax.core import InputError
+from ltssl_jax.deployment import probabilities
+from ltssl_jax.deployment.probabilities import Deployment
 from ltssl_jax.exporting import agreement, function
 from ltssl_jax.monitoring.progress import printer
-from ltssl_jax.report import deployment, runs
+from ltssl_jax.report import runs
 
 FORMATS = ("stablehlo", "savedmodel", "onnx", "safetensors")
 
@@ -50,7 +52,7 @@ WHICH = flags.DEFINE_string(
 )
 PRIOR = flags.DEFINE_string(
     "prior",
-    deployment.NETWORK,
+    probabilities.NETWORK,
     "How frequent the classes are where the images come from: network, uniform, train, or a file;"
     " as in ltssl_jax.predict.",
     flag_values=FLAGS,
@@ -58,7 +60,7 @@ PRIOR = flags.DEFINE_string(
 CALIBRATE = flags.DEFINE_enum(
     "calibrate",
     "auto",
-    deployment.CALIBRATE,
+    probabilities.CALIBRATE,
     "Kept predictions that probabilities are calibrated on; as in ltssl_jax.predict.",
     flag_values=FLAGS,
 )
@@ -71,7 +73,7 @@ def export(
     out: str | os.PathLike | None = None,
     *,
     which: str | int = "best",
-    prior: str = deployment.NETWORK,
+    prior: str = probabilities.NETWORK,
     calibrate: str = "auto",
     is_quiet: bool = False,
 ) -> pathlib.Path:
@@ -85,7 +87,7 @@ def export(
       format: one of `FORMATS`.
       out: what to write, a file or for "savedmodel" a directory; an earlier export is replaced.
       which: see `trained.load`.
-      prior, calibrate: see `report.deployment.planned`.
+      prior, calibrate: see `deployment.probabilities.planned`.
       is_quiet: print nothing.
 
     Returns:
@@ -100,7 +102,7 @@ def export(
     network = trained.load(run, which)
     console.print(f"network: {network.scored_by}, EMA weights, {network.chosen}")
     kept, step = runs.read(run), int(network.state.step)
-    deployed = deployment.planned(kept, step, prior=prior, calibrate=calibrate)
+    deployed = probabilities.planned(kept, step, prior=prior, calibrate=calibrate)
     console.print("\n".join(deployed.notes))
     made = function.exported(network, _public(deployed, kept, prior))
     images = agreement.probes(kept, network.image_shape)
@@ -132,7 +134,7 @@ def module_of(format: str) -> ModuleType:
     return module
 
 
-def _public(deployed: deployment.Deployment, run: runs.Run, prior: str) -> deployment.Deployment:
+def _public(deployed: Deployment, run: runs.Run, prior: str) -> Deployment:
     """Returns the same without where the run and the file of the prior lie: others will read it."""
     local = {
         f"({run.path} kept": "(the run kept",

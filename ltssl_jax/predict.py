@@ -33,10 +33,11 @@ from ltssl_jax import command, trained
 from ltssl_jax import main as main_
 from ltssl_jax.core import InputError
 from ltssl_jax.data import streams
+from ltssl_jax.deployment import probabilities
+from ltssl_jax.deployment.probabilities import Deployment
+from ltssl_jax.deployment.tables import Output, Prediction, Tally, stated
 from ltssl_jax.monitoring.progress import printer, progress
-from ltssl_jax.report import deployment, runs
-from ltssl_jax.report.deployment import Deployment
-from ltssl_jax.report.predictions import Output, Prediction, Tally, stated
+from ltssl_jax.report import runs
 from ltssl_jax.trained import Trained
 
 # Not absl's own: every command has an --out, and a program may import several commands.
@@ -50,7 +51,7 @@ WHICH = flags.DEFINE_string(
 )
 PRIOR = flags.DEFINE_string(
     "prior",
-    deployment.NETWORK,
+    probabilities.NETWORK,
     "How frequent the classes are where the images come from: network (as it has learned), uniform,"
     " train (as in the labeled images), or a file: CSV with class and prior, or a JSON object.",
     flag_values=FLAGS,
@@ -58,7 +59,7 @@ PRIOR = flags.DEFINE_string(
 CALIBRATE = flags.DEFINE_enum(
     "calibrate",
     "auto",
-    deployment.CALIBRATE,
+    probabilities.CALIBRATE,
     "Kept predictions that probabilities are calibrated on.",
     flag_values=FLAGS,
 )
@@ -87,7 +88,7 @@ def predict(
     out: str | os.PathLike,
     *,
     which: str | int = "best",
-    prior: str = deployment.NETWORK,
+    prior: str = probabilities.NETWORK,
     calibrate: str = "auto",
     precision: float | None = None,
     batch_size: int = 256,
@@ -102,7 +103,7 @@ def predict(
       paths: images, directories, tables and arrays; see `data.streams`.
       out: the table to write.
       which: see `trained.load`.
-      prior, calibrate, precision: see `report.deployment.planned`.
+      prior, calibrate, precision: see `deployment.probabilities.planned`.
       batch_size: images at once.
       columns: names of the columns `path` and `id` of tables, where they are not those of training.
       image_root: directory that paths in tables are relative to, if not the table's own.
@@ -118,8 +119,8 @@ def predict(
     output = Output(out, paths, console)
     network = trained.load(run, which, batch_size=batch_size)
     console.print(f"network: {network.scored_by}, EMA weights, {network.chosen}")
-    deployed = deployment.planned(
-        deployment.at_stage(runs.read(run), network.directory),
+    deployed = probabilities.planned(
+        probabilities.at_stage(runs.read(run), network.directory),
         int(network.state.step),
         prior=prior,
         calibrate=calibrate,

@@ -6,7 +6,7 @@ of others: `suggest RUN IMAGES...`, image files, directories, tables and arrays 
 
 Written to DIR, RUN/suggestions by default:
 
-suggestions.csv   a row per image, whose column `label` is empty, for you; see `report.suggestions`
+suggestions.csv   a row per image, its column `label` empty, for you; see `deployment.suggestions`
 suggestions.html  the images, with what the network takes them for
 
 A filled table goes straight back in: train again with both tables, with a comma between,
@@ -30,14 +30,15 @@ from ltssl_jax.data import candidates
 from ltssl_jax.data.candidates import Files, Pool
 from ltssl_jax.data.sources import Records
 from ltssl_jax.data.sources.base import Progress, tally
+from ltssl_jax.deployment import probabilities, suggestions
+from ltssl_jax.deployment.probabilities import Deployment
+from ltssl_jax.deployment.suggestions import Suggestion
 from ltssl_jax.evaluation import acquisition
 from ltssl_jax.evaluation.acquisition import Chosen, Worth
 from ltssl_jax.evaluation.predictions import softmax
 from ltssl_jax.monitoring.progress import printer, progress
-from ltssl_jax.report import deployment, runs, suggestions
-from ltssl_jax.report.deployment import Deployment
+from ltssl_jax.report import runs
 from ltssl_jax.report.runs import Run
-from ltssl_jax.report.suggestions import Suggestion
 from ltssl_jax.trained import Trained
 
 LABELED = 4096  # labeled images, about, that suggestions keep away from
@@ -115,7 +116,7 @@ def suggest(
     InputError.check(0 <= rare < np.inf, "--rare", rare, "0 or positive")
     out, console = pathlib.Path(out or pathlib.Path(run, "suggestions")), printer(is_quiet=is_quiet)
     network = trained.load(run, which, batch_size=batch_size)
-    record = deployment.at_stage(runs.read(run), network.directory)
+    record = probabilities.at_stage(runs.read(run), network.directory)
     suggestions.check_free(out)
     deployed = understood(record, int(network.state.step), console.print)
     with progress(is_quiet=is_quiet) as report:
@@ -200,13 +201,13 @@ def opened(network: Trained, record: Run, report: Progress, *, is_needed: bool) 
 def understood(record: Run, step: int, tell: Callable[[str], None]) -> Deployment:
     """Finds out how sure the network of a checkpoint may be, as far as that is known."""
     try:
-        return deployment.planned(record, step)
+        return probabilities.planned(record, step)
     except InputError:  # the kept predictions are damaged, which the choice can do without
         tell(
             f"the predictions kept in {record.records} cannot be read: probabilities are the"
             " network's own, without the temperature of validation images"
         )
-        return deployment.planned(record, step, calibrate="none")
+        return probabilities.planned(record, step, calibrate="none")
 
 
 def looked_at(

@@ -29,12 +29,15 @@ FLOORS = {
     # 6: commands
     "main": ("core parallel baselines", "absl jax ml_collections"),
     "inspect": (f"{BELOW_6} inspection main", "absl jax numpy ml_collections"),
-    "predict": (f"{BELOW_6} command main report", "absl jax numpy ml_collections"),
-    "evaluate": (f"{BELOW_6} command main report", "absl jax numpy ml_collections"),
-    "suggest": (f"{BELOW_6} command main report", "absl jax numpy ml_collections"),
+    "predict": (f"{BELOW_6} command main deployment report", "absl jax numpy ml_collections"),
+    "evaluate": (f"{BELOW_6} command main deployment report", "absl jax numpy ml_collections"),
+    "suggest": (f"{BELOW_6} command main deployment report", "absl jax numpy ml_collections"),
     "sweep": (f"{BELOW_6} main report sweeping", "absl jax numpy rich"),
     "sweeping.*": ("core main stages sweeping training.loop", "absl flax ml_collections"),
-    "export": (f"{BELOW_6} command main report exporting", "absl jax numpy ml_collections"),
+    "export": (
+        f"{BELOW_6} command main deployment report exporting",
+        "absl jax numpy ml_collections",
+    ),
     "report.__main__": (f"{BELOW_6} command main report", "absl"),
     "command": ("core parallel", "absl"),
     # 5: the story, and the only readers of configs
@@ -55,8 +58,12 @@ FLOORS = {
     "monitoring.*": (f"{BELOW_4} monitoring", f"{ARRAYS} rich matplotlib tensorboardX wandb"),
     # beside the commands: a trained network for other programs; what people read afterwards
     "exporting.*": (
-        "core evaluation report written trained exporting",
+        "core evaluation deployment report written trained exporting",
         f"{ARRAYS} ml_collections tensorflow jax2onnx onnx onnxruntime safetensors",
+    ),
+    "deployment.*": (
+        "core data evaluation monitoring report.runs deployment",
+        "numpy rich jinja2 PIL",
     ),
     "report.*": ("core data evaluation monitoring report", "numpy rich matplotlib jinja2 PIL"),
     # 3: one step, on any devices

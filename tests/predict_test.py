@@ -19,9 +19,9 @@ from PIL import Image
 from ltssl_jax import evaluate, experiment, predict, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import sources, streams
+from ltssl_jax.deployment import tables
 from ltssl_jax.evaluation import calibration
 from ltssl_jax.evaluation import predictions as kept
-from ltssl_jax.report import predictions
 from tests import small
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -393,7 +393,7 @@ def test_a_full_disk_is_said_in_a_sentence(run, finished, monkeypatch):
         def write(self, _):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(predictions, "open", lambda *_, **__: Full(), raising=False)
+    monkeypatch.setattr(tables, "open", lambda *_, **__: Full(), raising=False)
     with pytest.raises(InputError, match="--out 'p.csv' cannot be written.*No space"):
         predict.predict(run, ["a.npy"], "p.csv", is_quiet=True)
 

@@ -16,9 +16,9 @@ from PIL import Image
 from ltssl_jax import defaults, experiment, planning, suggest, trained
 from ltssl_jax.core import InputError
 from ltssl_jax.data import candidates, sources
+from ltssl_jax.deployment import suggestions
 from ltssl_jax.evaluation import acquisition
 from ltssl_jax.evaluation.predictions import softmax
-from ltssl_jax.report import suggestions
 from tests import small
 from tests.docs import pages
 

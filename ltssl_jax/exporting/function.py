@@ -10,8 +10,8 @@ import numpy as np
 
 from ltssl_jax import __version__
 from ltssl_jax.core import Array
+from ltssl_jax.deployment.probabilities import Deployment
 from ltssl_jax.evaluation.predictions import softmax
-from ltssl_jax.report.deployment import Deployment
 from ltssl_jax.trained import Trained
 
 INPUT = "images"  # name of the argument, where a format has names; those of outputs are below

@@ -8,10 +8,10 @@ import numpy as np
 
 from ltssl_jax import defaults, trained
 from ltssl_jax.checkpoint import CheckpointStore
+from ltssl_jax.deployment.probabilities import Deployment
 from ltssl_jax.evaluation import predictions
 from ltssl_jax.evaluation.calibration import Calibration
 from ltssl_jax.exporting import function
-from ltssl_jax.report.deployment import Deployment
 from tests import small
 
 NAMES = ("0, zero", '1 "one"', "ß é漢", "<b>")

@@ -17,8 +17,8 @@ from rich.table import Table
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import Skipped
 from ltssl_jax.data.sources.base import tally
+from ltssl_jax.deployment.probabilities import Deployment
 from ltssl_jax.evaluation.predictions import softmax
-from ltssl_jax.report.deployment import Deployment
 
 COLUMNS = (
     "id", "class", "probability", "runner_up", "runner_up_probability", "entropy", "review",

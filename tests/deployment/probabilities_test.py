@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from ltssl_jax.core import InputError
+from ltssl_jax.deployment import probabilities
 from ltssl_jax.evaluation import calibration, predictions
 from ltssl_jax.evaluation.predictions import Predictions, softmax
-from ltssl_jax.report import deployment, runs
+from ltssl_jax.report import runs
 
 STEP = 300
 
@@ -42,7 +43,7 @@ def run(tmp_path):
 
 def test_validation_gives_a_temperature_and_no_class_changes(run):
     validation, test = said_of(2000, seed=0), said_of(500, seed=1, sureness=1.0)
-    made = deployment.planned(run(validation=validation, test=test), STEP)
+    made = probabilities.planned(run(validation=validation, test=test), STEP)
     assert made.calibration.temperature == pytest.approx(3, rel=0.15)
     scores = made.scores(test.logits)
     np.testing.assert_array_equal(scores.argmax(axis=1), test.classes)
@@ -65,11 +66,11 @@ def test_without_a_fitting_set_probabilities_are_the_networks_own(run, step, cal
     one = said_of(100, seed=0)
     unknown = Predictions(**vars(one) | {"labels": np.full(100, -1)})
     found = run(**{name: one if name == "validation" else unknown for name in sets})
-    made = deployment.planned(found, step, calibrate=calibrate)
+    made = probabilities.planned(found, step, calibrate=calibrate)
     np.testing.assert_array_equal(made.scores(one.logits), one.logits)
     assert re.search(f"the network's own .*{why}", made.notes[0])
     with pytest.raises(InputError, match=f"--prior cannot be had: .*{why}"):
-        deployment.planned(found, step, calibrate=calibrate, prior="uniform")
+        probabilities.planned(found, step, calibrate=calibrate, prior="uniform")
 
 
 def test_the_best_checkpoint_is_calibrated_by_what_itself_says(run, tmp_path):
@@ -78,26 +79,26 @@ def test_the_best_checkpoint_is_calibrated_by_what_itself_says(run, tmp_path):
     np.savez(tmp_path / predictions.BEST_FILE, **predictions.arrays(best))
     (tmp_path / "result.json").write_text(json.dumps({"step": STEP, "best_step": 200}))
     found = runs.read(tmp_path)
-    made = deployment.planned(found, 200, prior="uniform")
+    made = probabilities.planned(found, 200, prior="uniform")
     assert made.calibration.num_images == 1500
     assert not any("may be surer" in note for note in made.notes)
-    assert deployment.planned(found, STEP).calibration.num_images == 2000
-    assert deployment.planned(found, 100).calibration is None
+    assert probabilities.planned(found, STEP).calibration.num_images == 2000
+    assert probabilities.planned(found, 100).calibration is None
 
 
 def test_the_test_images_are_spared_where_nothing_needs_them(run):
-    made = deployment.planned(run(test=said_of(100, seed=0)), STEP)
+    made = probabilities.planned(run(test=said_of(100, seed=0)), STEP)
     assert made.calibration is None and "--calibrate=test" in made.notes[0]
 
 
 def test_a_prior_is_bayes_rule_on_what_the_biases_found(run):
     found = run(validation=said_of(4000, seed=0))
     new = said_of(200, seed=1)
-    uniform = deployment.planned(found, STEP, prior="uniform")
+    uniform = probabilities.planned(found, STEP, prior="uniform")
     odds = np.diff(new.logits / 3 - np.log([0.7, 0.3]), axis=1)[:, 0]
     np.testing.assert_allclose(np.diff(uniform.scores(new.logits))[:, 0], odds, atol=0.25)
     assert "class biases" in uniform.notes[0] and "the prior uniform" in uniform.notes[0]
-    same = deployment.planned(found, STEP, prior="train")
+    same = probabilities.planned(found, STEP, prior="train")
     np.testing.assert_allclose(
         np.diff(same.scores(new.logits) - uniform.scores(new.logits))[:, 0], np.log(1 / 3)
     )
@@ -106,7 +107,7 @@ def test_a_prior_is_bayes_rule_on_what_the_biases_found(run):
 def test_what_the_test_images_are_used_up_for_is_said(run):
     found = run(test=said_of(400, seed=0))
     for asked in (dict(prior="uniform"), dict(precision=0.8), dict(calibrate="test")):
-        made = deployment.planned(found, STEP, **asked)
+        made = probabilities.planned(found, STEP, **asked)
         assert made.calibration.fitted_on == "test"
         assert any("no longer a test" in note for note in made.notes)
 
@@ -114,22 +115,22 @@ def test_what_the_test_images_are_used_up_for_is_said(run):
 def test_another_checkpoint_is_calibrated_only_if_asked_for(run):
     found = run(validation=said_of(400, seed=0))
     with pytest.raises(InputError, match="--prior and --precision cannot be had: .*--which=latest"):
-        deployment.planned(found, 200, prior="uniform", precision=0.9)
-    made = deployment.planned(found, 200, prior="uniform", calibrate="validation")
+        probabilities.planned(found, 200, prior="uniform", precision=0.9)
+    made = probabilities.planned(found, 200, prior="uniform", calibrate="validation")
     assert "that of step 300; step 200" in made.notes[1]
 
 
 def test_classes_that_calibration_never_saw_are_said(run):
     one = said_of(50, seed=0)
     alone = Predictions(**vars(one) | {"labels": np.zeros(50, np.int32)})
-    made = deployment.planned(run(validation=alone), STEP)
+    made = probabilities.planned(run(validation=alone), STEP)
     assert "fewer than 100 images" in made.notes[1]
     assert "1 of 2 classes have no validation image" in made.notes[2]
 
 
 def test_review_begins_at_the_threshold_of_the_precision(run):
     validation = said_of(3000, seed=0)
-    made = deployment.planned(run(validation=validation), STEP, precision=0.95)
+    made = probabilities.planned(run(validation=validation), STEP, precision=0.95)
     probs = softmax(made.scores(validation.logits))
     assert made.threshold == calibration.threshold_for(probs, validation.labels, 0.95)
     assert made.to_review(np.array([made.threshold - 1e-6, made.threshold])) == [True, False]
@@ -141,7 +142,7 @@ def test_review_begins_at_the_threshold_of_the_precision(run):
 
 
 def test_a_precision_out_of_reach_sends_everything_to_review(run):
-    made = deployment.planned(run(validation=said_of(40, seed=0)), STEP, precision=0.99)
+    made = probabilities.planned(run(validation=said_of(40, seed=0)), STEP, precision=0.99)
     assert made.to_review(np.array([0.5, 1.0])) == [True, True]
     assert made.notes[-1].startswith("review: all images, for no threshold makes sure that 99 %")
 
@@ -149,9 +150,9 @@ def test_a_precision_out_of_reach_sends_everything_to_review(run):
 def test_damaged_predictions_are_no_obstacle_where_they_are_not_wanted(run, tmp_path):
     found = run(validation=said_of(50, seed=0))
     (tmp_path / predictions.FILE).write_bytes(b"PK no archive")
-    assert deployment.planned(found, STEP, calibrate="none").calibration is None
+    assert probabilities.planned(found, STEP, calibrate="none").calibration is None
     with pytest.raises(InputError, match="predictions.npz cannot be read"):
-        deployment.planned(found, STEP)
+        probabilities.planned(found, STEP)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_damaged_predictions_are_no_obstacle_where_they_are_not_wanted(run, tmp_
 def test_impossible_wishes_are_refused(asked, said, run):
     found = run(validation=said_of(50, seed=0))
     with pytest.raises(InputError, match=said):
-        deployment.planned(found, STEP, **asked)
+        probabilities.planned(found, STEP, **asked)
 
 
 def test_a_stage_without_a_checkpoint_does_not_speak_for_the_network(tmp_path):
@@ -182,7 +183,7 @@ def test_a_stage_without_a_checkpoint_does_not_speak_for_the_network(tmp_path):
             (tmp_path / name / "result.json").write_text(json.dumps({"step": number * STEP}))
     run = runs.read(tmp_path)
     assert run.records == tmp_path / "3_third" and not run.result
-    found = deployment.at_stage(run, tmp_path / "2_second")
+    found = probabilities.at_stage(run, tmp_path / "2_second")
     assert (found.path, found.records) == (tmp_path, tmp_path / "2_second")
     assert found.result["step"] == 2 * STEP and found.labeled_counts.tolist() == [30, 10]
-    assert deployment.at_stage(run, tmp_path / "3_third") == run
+    assert probabilities.at_stage(run, tmp_path / "3_third") == run

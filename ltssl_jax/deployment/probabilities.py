@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ltssl_jax.core import InputError
+from ltssl_jax.deployment import class_priors
 from ltssl_jax.evaluation import calibration
 from ltssl_jax.evaluation.calibration import Calibration
 from ltssl_jax.evaluation.predictions import Predictions, softmax
-from ltssl_jax.report import class_priors
 from ltssl_jax.report.runs import Run
 
 NETWORK = "network"  # the prior that the network has learned, whatever that is

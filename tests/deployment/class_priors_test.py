@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ltssl_jax.core import InputError
-from ltssl_jax.report import class_priors
+from ltssl_jax.deployment import class_priors
 
 NAMES, COUNTS = ("cat", "a dog, small", "2"), np.array([6, 3, 1])
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from ltssl_jax.core import InputError
+from ltssl_jax.deployment import suggestions
+from ltssl_jax.deployment.suggestions import Suggestion
 from ltssl_jax.evaluation import acquisition
-from ltssl_jax.report import suggestions
-from ltssl_jax.report.suggestions import Suggestion
 
 HOSTILE = "<script>alert('x')</script>\"' onerror=alert(1) {{ 271*271 }} ünï"
 

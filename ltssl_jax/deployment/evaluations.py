@@ -12,13 +12,13 @@ from rich.table import Table
 
 from ltssl_jax.core import InputError
 from ltssl_jax.data.sources import Skipped
+from ltssl_jax.deployment.probabilities import SETS, Deployment
+from ltssl_jax.deployment.tables import COLUMNS, stated
 from ltssl_jax.evaluation import calibration, metrics, reweighting
 from ltssl_jax.evaluation.calibration import Calibration
 from ltssl_jax.evaluation.predictions import softmax
 from ltssl_jax.monitoring.records import RunDirectory
 from ltssl_jax.monitoring.terminal import ROWS, percent
-from ltssl_jax.report.deployment import SETS, Deployment
-from ltssl_jax.report.predictions import COLUMNS, stated
 from ltssl_jax.report.runs import Run
 
 SHOWN = 20  # classes in the table for the terminal
