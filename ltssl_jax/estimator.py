@@ -77,7 +77,8 @@ class LongTailedSSLClassifier(ClassifierMixin, BaseEstimator):
       classes_: `[K]` labels, sorted.
       n_features_in_: numbers per image.
       image_shape_: `(H, W, C)`.
-      range_: what became 0 and 255; spread_: the greatest value of `fit` minus the least.
+      range_: what became 0 and 255.
+      spread_: the greatest value of `fit` minus the least.
       network_: the `ltssl_jax.trained.Trained` network.
 
     >>> from sklearn.datasets import load_digits
