@@ -108,7 +108,8 @@ def read(run: str | os.PathLike, name: str = FILE) -> dict[str, Predictions]:
         return {name: _of(name, found) for name in sets}
     except Exception as error:  # NumPy and zipfile raise half a dozen types
         raise InputError(
-            f"{path} cannot be read ({error}); the training command writes it again"
+            f"{path} cannot be read ({type(error).__name__}); remove the result.json beside it,"
+            " and the training command writes both again"
         ) from error
 
 
